@@ -1,0 +1,1 @@
+"""What the systems share. A system imports core, never another system."""

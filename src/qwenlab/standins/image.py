@@ -1,0 +1,144 @@
+"""Make the image stand-in: a tiny `QwenImageEditPlusPipeline`. Run: dvc repro -f standin-image (about 20 minutes)."""
+
+from pathlib import Path
+
+import torch
+
+from qwenlab.core.image_conditioning import template_length
+from qwenlab.core.io import atomic_dir
+from qwenlab.core.media import center_crop, read_video, to_tensor
+from qwenlab.core.params import Params
+from qwenlab.core.seeding import seed_everything
+from qwenlab.core.tokenizer import train_tokenizer
+from qwenlab.standins import image_dit, image_vae
+from qwenlab.standins.image_data import ClipMaker
+
+# The scheduler settings of Qwen/Qwen-Image-Edit-2509.
+SCHEDULER = {
+    "base_image_seq_len": 256, "base_shift": 0.5, "max_image_seq_len": 8192, "max_shift": 0.9,
+    "num_train_timesteps": 1000, "shift": 1.0, "shift_terminal": 0.02, "time_shift_type": "exponential",
+    "use_dynamic_shifting": True,
+}  # fmt: skip
+
+
+class Recipe(Params):
+    """Sizes and training of the stand-in."""
+
+    seed: int
+    width: int
+    height: int
+    base_dim: int
+    z_dim: int
+    layers: int
+    heads: int
+    text_dim: int
+    vocab: int
+    vae_steps: int
+    vae_batch: int
+    vae_lr: float
+    clips: int
+    clip_length: int
+    steps: int
+    batch: int
+    lr: float
+    roll_outs: int
+
+
+def build_pipeline(recipe: Recipe):
+    """An untrained tiny pipeline with every class of the published one."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, QwenImageEditPlusPipeline
+    from transformers import (
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2VLImageProcessor,
+        Qwen2VLProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    system = (
+        "Describe the key features of the input image (color, shape, size, texture, objects, background), then explain "
+        "how the user's text instruction should alter or modify the image. Generate a new image that meets the user's "
+        "requirements while maintaining consistency with the original input where appropriate."
+    )
+    roles = "<|im_start|>system\n<|im_end|>\n<|im_start|>user\nPicture 1: Picture 2: <|im_start|>assistant\n"
+    tokenizer = train_tokenizer([system, roles, *image_dit.PROMPTS], recipe.vocab)
+    hidden = recipe.text_dim
+    ids = {
+        name: tokenizer.convert_tokens_to_ids(f"<|{name}|>")
+        for name in ("image_pad", "video_pad", "vision_start", "vision_end")
+    }
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": hidden,
+            "intermediate_size": 2 * hidden,
+            "num_hidden_layers": 2,
+            "num_attention_heads": hidden // 16,
+            "num_key_value_heads": hidden // 16,
+            "max_position_embeddings": 2048,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "out_hidden_size": hidden,
+            "fullatt_block_indexes": [1],
+        },
+        image_token_id=ids["image_pad"],
+        video_token_id=ids["video_pad"],
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"],
+    )
+    size = {"shortest_edge": 56 * 56, "longest_edge": 384 * 384}
+    pipe = QwenImageEditPlusPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
+        vae=image_vae.build_vae(recipe.base_dim, recipe.z_dim),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(config).eval(),
+        tokenizer=tokenizer,
+        processor=Qwen2VLProcessor(
+            image_processor=Qwen2VLImageProcessor(size=size),
+            video_processor=Qwen2VLVideoProcessor(size=size),
+            tokenizer=tokenizer,
+            chat_template=tokenizer.chat_template,
+        ),
+        transformer=image_dit.build_transformer(recipe.z_dim, recipe.layers, recipe.heads, hidden),
+    )
+    pipe.prompt_template_encode_start_idx = template_length(pipe)
+    pipe.text_encoder.requires_grad_(False)
+    return pipe
+
+
+def held_out_frames(assets: Path, clip: str, recipe: Recipe, count: int = 12) -> torch.Tensor:
+    """Frames `[count, 3, H, W]` of a clip that no part of the training saw."""
+    frames = read_video(assets / f"{clip}.mp4", 0, 10, count)
+    return torch.cat([to_tensor(center_crop(frame, recipe.width, recipe.height)) for frame in frames])
+
+
+def train(recipe: Recipe, assets: str | Path, out: str | Path) -> dict[str, float]:
+    """Train autoencoder and transformer, save the pipeline to `out` in fp16, and return held-out quality."""
+    assets = Path(assets)
+    seed_everything(recipe.seed)
+    clips = ClipMaker(assets, recipe.width, recipe.height, recipe.seed)
+    pipe = build_pipeline(recipe)
+    vae = pipe.vae
+    image_vae.train_vae(vae, clips, recipe.vae_steps, recipe.vae_batch, recipe.vae_lr, assets / "squeezenet.pkl")
+    vae.eval().requires_grad_(False)
+    image_vae.set_latent_stats(vae, clips)
+    pool = image_dit.build_pool(pipe, clips, recipe.clips, recipe.clip_length)
+    loss = image_dit.train_transformer(pipe, pool, recipe.steps, recipe.batch, recipe.lr, recipe.roll_outs)
+    quality = {"velocity_mse": loss}
+    for clip in ("carphone", "bigbuckbunny"):
+        quality[f"vae_psnr_{clip}"] = image_vae.psnr(vae, held_out_frames(assets, clip, recipe))
+    save(pipe, out)
+    return quality
+
+
+def save(pipe, out: str | Path) -> None:
+    """Save the pipeline in fp16 (it loads in any dtype), the folder complete or not at all."""
+    with atomic_dir(out) as folder:
+        pipe.to(torch.float16)
+        pipe.save_pretrained(folder)
