@@ -28,3 +28,26 @@ def assets() -> Path:
 @pytest.fixture(scope="session")
 def vgg(assets: Path) -> str:
     return str(assets / "hed_bsds500.h5")
+
+
+@pytest.fixture(scope="session")
+def runtime(root: Path, vgg: str):
+    from qwenlab.videoedit.pipeline import Runtime
+
+    return Runtime(
+        model=str(root / "data/standins/image"), device="cpu", dtype="fp32", vae_area=6144, condition_area=6144, vgg=vgg
+    )
+
+
+@pytest.fixture(scope="session")
+def pipe(runtime):
+    from qwenlab.videoedit.pipeline import load_pipeline
+
+    return load_pipeline(runtime)
+
+
+@pytest.fixture(scope="session")
+def drawing():
+    from qwenlab.videoedit.pipeline import Drawing
+
+    return Drawing(prompt="保持图 2 不变，原样输出", negative_prompt=" ", num_inference_steps=2, true_cfg_scale=1.0)

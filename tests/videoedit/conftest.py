@@ -1,39 +1,10 @@
-"""The stored stand-in pipeline and small pictures."""
+"""A small job on disk."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-
-@pytest.fixture(scope="session")
-def runtime(root: Path, vgg: str):
-    from qwenlab.videoedit.pipeline import Runtime
-
-    return Runtime(
-        model=str(root / "data/standins/image"), device="cpu", dtype="fp32", vae_area=6144, condition_area=6144, vgg=vgg
-    )
-
-
-@pytest.fixture(scope="session")
-def pipe(runtime):
-    from qwenlab.videoedit.pipeline import load_pipeline
-
-    return load_pipeline(runtime)
-
-
-@pytest.fixture(scope="session")
-def drawing():
-    from qwenlab.videoedit.pipeline import Drawing
-
-    return Drawing(prompt="保持图 2 不变，原样输出", negative_prompt=" ", num_inference_steps=2, true_cfg_scale=1.0)
-
-
-def picture(seed: int, width: int = 96, height: int = 64) -> Image.Image:
-    """A smooth random picture."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+from tests.pictures import picture
 
 
 @pytest.fixture

@@ -6,51 +6,40 @@ metrics/<system>/verdict.json, the JSON of its arms, the pictures there, and src
     title: Video editing with test-time loss guidance
     claim: One paragraph in plain words.
     pictures:                     # in the order of the page; others follow by name
-      frames.png: {caption: What one sees., alt: What it shows, for those who cannot see it.}
+      frames.png: {caption: What one sees., alt: What it shows, to those who cannot see it.}
 
 All text is escaped: some of it was written by a model or a user. No dates and no absolute paths: two runs on the
 same files write the same bytes.
 """
 
-from dataclasses import dataclass, field
+import io
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from qwenlab.core.accept import flatten
+from qwenlab.core import params
+from qwenlab.core.accept import flatten, metrics_dir
 from qwenlab.core.errors import UserError
-from qwenlab.core.io import read_json, safe_name, write_bytes
+from qwenlab.core.io import atomic_dir, read_json, safe_name, write_bytes, write_text
 from qwenlab.core.media import natural_key
 from qwenlab.core.params import Params
-from qwenlab.core.rules import RATIOS, RESERVED, WINS
+from qwenlab.core.rules import RESERVED, systems
+from qwenlab.core.wording import RuleRow, Verdict, number, rule_rows
 
-PICTURES = (".png", ".gif", ".webp", ".mp4")
-TEMPLATE = Path(__file__).parent / "templates" / "report.html.j2"
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-class Entry(Params):
-    """One judged rule, as `accept.verdict_json` writes it. A number that is missing was left out."""
-
-    value: float | None = None
-    control: float | None = None
-    limit: float
-    passed: int = Field(alias="pass")
-
-
-class Verdict(Params):
-    """metrics/<system>/verdict.json: metric -> rule -> entry, the gating rules and the aims apart."""
-
-    accepted: int
-    missed: int
-    rules: dict[str, dict[str, Entry]]
-    aims: dict[str, dict[str, Entry]]
+STILLS = (".png", ".gif", ".webp")
+FILMS = (".mp4",)
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Caption(Params):
+    """The words to one picture."""
+
     caption: str = ""
     alt: str = ""
 
@@ -60,7 +49,7 @@ class Captions(Params):
 
     title: str = ""
     claim: str = ""
-    pictures: dict[str, Caption] = {}
+    pictures: dict[str, Caption] = Field(default_factory=dict)
 
 
 class Arms(Params):
@@ -71,20 +60,8 @@ class Arms(Params):
 
 
 @dataclass(frozen=True)
-class RuleRow:
-    """A line of the rule table, in words. `limit` is in the metric's own unit: a ratio is multiplied out."""
-
-    metric: str
-    rule: str
-    control: str
-    value: str
-    limit: str
-    passed: bool
-
-
-@dataclass(frozen=True)
 class Picture:
-    """A picture or film on the page; paths are relative to the page. `still` stands in for a GIF that must not move."""
+    """A picture or film; paths are relative to the page. `still` stands in for a GIF where nothing shall move."""
 
     path: str
     caption: str
@@ -95,77 +72,35 @@ class Picture:
 
     @property
     def wide(self) -> bool:
-        """Wider than a phone could show: it scrolls in its box."""
+        """Too wide for a phone to show whole: it scrolls in its box."""
         return self.width > 1.8 * self.height
 
     @property
     def film(self) -> bool:
-        return self.path.endswith(".mp4")
+        return self.path.endswith(FILMS)
 
 
 @dataclass(frozen=True)
 class System:
-    """What the page says about one system."""
+    """What the page says about one system; without a verdict it was not run."""
 
     name: str
-    title: str
-    claim: str
+    words: Captions
     arms: Arms
-    verdict: Verdict | None  # None: not run
-    parameters: str  # YAML
     seeds: str
+    parameters: str  # YAML
+    verdict: Verdict | None = None
     rules: list[RuleRow] = field(default_factory=list)
     aims: list[RuleRow] = field(default_factory=list)
-    columns: list[str] = field(default_factory=list)  # arms that were measured
+    measured: list[str] = field(default_factory=list)  # arms, the columns of `table`
     table: list[tuple[str, list[str]]] = field(default_factory=list)  # metric, its value on every arm
     pictures: list[Picture] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)  # pictures with a caption and without a file
 
-
-def number(value: Any) -> str:
-    """A number with four significant digits, a proper minus and a readable exponent; anything else is "missing"."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "missing"
-    text = str(value) if isinstance(value, int) else f"{value:.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
-    mantissa, e, exponent = text.partition("e")
-    if e:
-        mantissa += " × 10" + str(int(exponent)).translate(SUPERSCRIPTS)
-    return mantissa.replace("-", "−")
-
-
-def percent(share: float | None) -> str:
-    """A share of items."""
-    return "missing" if share is None else f"{number(round(share * 100, 2))}%"
-
-
-def rule_row(metric: str, rule: str, entry: Entry, control: str) -> RuleRow:
-    """One entry of a verdict in words: "max_ratio" 0.5 becomes "at most 0.5 × off"."""
-    kind, _, named = rule.partition("@")
-    against, limit = named or control, entry.limit
-    side, sign = ("at most", "≤") if kind.startswith("max") else ("at least", "≥")
-    if kind in WINS:
-        order = "at most" if kind == "win_rate" else "at least"
-        words = f"{order} {against}, in {percent(limit)} of the items or more"
-        return RuleRow(metric, words, "", percent(entry.value), f"≥ {percent(limit)}", bool(entry.passed))
-    bound: float | None = limit
-    words = f"{side} {number(limit)}"
-    if kind == "min_gain":
-        words = f"at least {against}"
-        if limit:
-            words += f" {'+' if limit > 0 else '−'} {number(abs(limit))}"
-        bound = None if entry.control is None else entry.control + limit
-    elif kind in RATIOS:
-        words = f"{side} {against}" if limit == 1 else f"{side} {number(limit)} × {against}"
-        bound = None if entry.control is None else entry.control * limit
-    at = number(bound) if bound is None else f"{sign} {number(bound)}"
-    shown = number(entry.control) if kind in RATIOS or entry.control is not None else ""
-    return RuleRow(metric, words, shown, number(entry.value), at, bool(entry.passed))
-
-
-def rule_rows(entries: dict[str, dict[str, Entry]], control: str) -> list[RuleRow]:
-    return [
-        rule_row(metric, rule, entry, control) for metric, rules in entries.items() for rule, entry in rules.items()
-    ]
+    @property
+    def absent(self) -> list[str]:
+        """Pictures that have a caption and were not drawn."""
+        drawn = [picture.path for picture in self.pictures]
+        return [name for name in self.words.pictures if f"{self.name}/{name}" not in drawn]
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -175,10 +110,8 @@ def _checked(model: type[M], value: Any, path: Path) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        one = error.errors()[0]
-        raise UserError(
-            f"{path}: {'.'.join(map(str, one['loc']))}: {one['msg'][:1].lower()}{one['msg'][1:]}."
-        ) from error
+        found = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'the file'}: {one['msg']}" for one in error.errors())
+        raise UserError(f"{path}: not of the expected form ({found}).") from error
 
 
 def read_captions(path: Path) -> Captions:
@@ -197,37 +130,103 @@ def read_captions(path: Path) -> Captions:
 
 
 def arm_table(folder: Path, arms: Arms) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Arms (control, treatment, others by name) and their numbers: the medians, without the ones of single seeds."""
+    """The arms (control, treatment, others by name) and their numbers: medians, without those of single seeds."""
     found = [path.stem for path in sorted(folder.glob("*.json")) if path.stem not in RESERVED]
     names = [name for name in dict.fromkeys([arms.control, arms.treatment, *found]) if name in found]
-    numbers = []
-    for name in names:
-        values = read_json(folder / f"{name}.json")
-        values.pop("seeds", None)
-        numbers.append(flatten(values))
-    metrics = list(dict.fromkeys(key for values in numbers for key in values))
+    numbers = [flatten(read_json(folder / f"{name}.json") | {"seeds": {}}) for name in names]
+    metrics = dict.fromkeys(key for values in numbers for key in values)
     return names, [(key, [number(values[key]) if key in values else "" for values in numbers]) for key in metrics]
 
 
-def copy_pictures(system: str, folder: Path, captions: Captions, out: Path) -> list[Picture]:
-    """Copy every picture of a metrics folder to <out>/<system>/, those with a caption first.
+def copy_pictures(system: str, folder: Path, words: Captions, out: Path) -> list[Picture]:
+    """Copy every picture of a metrics folder to <out>/<system>/; those with a caption come first.
 
     Raises:
         UserError: when a file is no picture, or its name cannot be part of an address.
     """
-    files = {path.name: path for path in sorted(folder.glob("*"), key=natural_key) if path.suffix in PICTURES}
+    files = {path.name: path for path in sorted(folder.glob("*"), key=natural_key) if path.suffix in STILLS + FILMS}
     pictures = []
-    for name in dict.fromkeys([*(name for name in captions.pictures if name in files), *files]):
-        safe_name(name, f"{folder}: the picture")
+    for name in dict.fromkeys([*(name for name in words.pictures if name in files), *files]):
+        path = f"{system}/{safe_name(name, f'{folder}: the picture')}"
         data = files[name].read_bytes()
-        write_bytes(out / system / name, data)
-        words = captions.pictures.get(name, Caption())
-        size, still = (0, 0), ""
-        if files[name].suffix != ".mp4":
-            size, still = _look_into(files[name], data, out / system)
-        pictures.append(
-            Picture(f"{system}/{name}", words.caption or name, words.alt or f"{name} of {system}", *size, still)
-        )
+        write_bytes(out / path, data)
+        width, height, still = _measure(files[name], data) if name.endswith(STILLS) else (0, 0, b"")
         if still:
-            pictures[-1] = Picture(**{**vars(pictures[-1]), "still": f"{system}/{still}"})
+            write_bytes(out / f"{path}.still.png", still)
+        text = words.pictures.get(name, Caption())
+        alt, moved = text.alt or f"{name} of {system}", f"{path}.still.png" if still else ""
+        pictures.append(Picture(path, text.caption or name, alt, width, height, moved))
     return pictures
+
+
+def _measure(path: Path, data: bytes) -> tuple[int, int, bytes]:
+    """Width, height, and for a picture that moves its last frame as PNG."""
+    still = io.BytesIO()
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            frames = getattr(image, "n_frames", 1)
+            image.seek(frames - 1)
+            image.load()
+            if frames > 1:
+                image.convert("RGB").save(still, "PNG")
+            return image.width, image.height, still.getvalue()
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error}); draw it again.") from error
+
+
+def read_system(name: str, root: Path, out: Path) -> System:
+    """Everything about one system; its pictures are copied to `out`."""
+    folder, section = metrics_dir(safe_name(name, "the system"), root), params.load_raw(name, root)
+    seeds = section.get("seeds")
+    system = System(
+        name=name,
+        words=read_captions(root / "src" / "qwenlab" / name / "captions.yaml"),
+        arms=_checked(Arms, section["verdict"], root / f"params.yaml: {name}.verdict"),
+        seeds=", ".join(map(str, seeds)) if isinstance(seeds, list) else "",
+        parameters=_yaml({"profile": params.profile(root), name: section}),
+    )
+    if not (folder / "verdict.json").exists():
+        return system
+    verdict = _checked(Verdict, read_json(folder / "verdict.json"), folder / "verdict.json")
+    measured, table = arm_table(folder, system.arms)
+    return replace(
+        system,
+        verdict=verdict,
+        rules=rule_rows(verdict.rules, system.arms.control),
+        aims=rule_rows(verdict.aims, system.arms.control),
+        measured=measured,
+        table=table,
+        pictures=copy_pictures(name, folder, system.words, out),
+    )
+
+
+def _yaml(value: dict[str, Any]) -> str:
+    """As YAML 1.2, keys in their order."""
+    yaml, text = YAML(typ="safe", pure=True), io.StringIO()
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel declares None only
+    yaml.allow_unicode, yaml.width = True, 100
+    yaml.dump(value, text)
+    return text.getvalue()
+
+
+def build(out: Path, root: Path | None = None) -> Path:
+    """Write <out>/index.html and the pictures beside it; returns the page.
+
+    Args:
+        out: a folder of its own, for it is replaced as a whole.
+        root: folder of params.yaml; the current one if not given.
+
+    Raises:
+        UserError: on bad parameters, captions, verdicts or pictures, or when `out` holds something else.
+    """
+    root = root or Path()
+    if out.exists() and not (out / "index.html").is_file() and any(out.iterdir()):
+        raise UserError(f"{out}: holds something else than a report; name an empty or a new folder.")
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
+    with atomic_dir(out) as folder:
+        found = [read_system(name, root, folder) for name in systems(root)]
+        page = environment.get_template("report.html.j2").render(systems=found, profile=params.profile(root))
+        write_text(folder / "index.html", page)
+    return out / "index.html"

@@ -17,7 +17,7 @@ SPECIAL_TOKENS = (
 CHAT_TEMPLATE = (
     "{%- if messages[0]['role'] != 'system' -%}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
     "{%- for message in messages -%}<|im_start|>{{ message['role'] }}\n"
-    "{%- if message['content'] is string -%}{{ message['content'] }}"
+    "{% if message['content'] is string -%}{{ message['content'] }}"
     "{%- else -%}{%- for part in message['content'] -%}"
     "{%- if part['type'] == 'image' -%}<|vision_start|><|image_pad|><|vision_end|>"
     "{%- elif part['type'] == 'video' -%}<|vision_start|><|video_pad|><|vision_end|>"

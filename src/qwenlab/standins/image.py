@@ -33,6 +33,7 @@ class Recipe(Params):
     heads: int
     text_dim: int
     vocab: int
+    vae_clips: int
     vae_steps: int
     vae_batch: int
     vae_lr: float
@@ -125,7 +126,9 @@ def train(recipe: Recipe, assets: str | Path, out: str | Path) -> dict[str, floa
     clips = ClipMaker(assets, recipe.width, recipe.height, recipe.seed)
     pipe = build_pipeline(recipe)
     vae = pipe.vae
-    image_vae.train_vae(vae, clips, recipe.vae_steps, recipe.vae_batch, recipe.vae_lr, assets / "squeezenet.pkl")
+    squeezenet_file = assets / "squeezenet.pkl"
+    vae_recipe = (recipe.vae_clips, recipe.vae_steps, recipe.vae_batch, recipe.vae_lr)
+    image_vae.train_vae(vae, clips, *vae_recipe, squeezenet_file)
     vae.eval().requires_grad_(False)
     image_vae.set_latent_stats(vae, clips)
     pool = image_dit.build_pool(pipe, clips, recipe.clips, recipe.clip_length)
@@ -133,12 +136,36 @@ def train(recipe: Recipe, assets: str | Path, out: str | Path) -> dict[str, floa
     quality = {"velocity_mse": loss}
     for clip in ("carphone", "bigbuckbunny"):
         quality[f"vae_psnr_{clip}"] = image_vae.psnr(vae, held_out_frames(assets, clip, recipe))
-    save(pipe, out)
+    quality = {name: float(f"{value:.4g}") for name, value in quality.items()}
+    save(pipe, recipe, quality, out)
     return quality
 
 
-def save(pipe, out: str | Path) -> None:
-    """Save the pipeline in fp16 (it loads in any dtype), the folder complete or not at all."""
+README = """# Stand-in for Qwen/Qwen-Image-Edit-2509
+
+A tiny `QwenImageEditPlusPipeline`: every class of the published pipeline, small sizes, loaded by `from_pretrained`.
+It stands for the published checkpoint where none can be had, so that the same code runs on a laptop. It is no
+substitute in quality, and nothing that a seed document asks to train is in it.
+
+Made by `dvc repro -f -s standin-image` from the recipe `standins.image` in params.yaml: autoencoder ({vae:.2f} M
+parameters, shrinks each side by 4) {recipe.vae_steps} steps, transformer ({dit:.2f} M) {recipe.steps} steps at
+{recipe.width}x{recipe.height} px. The Qwen2.5-VL text encoder ({text:.2f} M) keeps its random weights: it only has to
+tell three instructions apart (deform picture 2 to the shape in picture 1; keep picture 2; the empty prompt), in
+Chinese and in English. Training data: bikes.mp4, eight photos, painted scenes (see NOTICE). Weights are fp16.
+
+Held out (no frame of these clips was trained on): autoencoder PSNR {quality[vae_psnr_carphone]:.1f} dB on carphone.mp4
+and {quality[vae_psnr_bigbuckbunny]:.1f} dB on bigbuckbunny.mp4; training velocity MSE {quality[velocity_mse]:.3f}.
+What its edits look like: metrics/videoedit/frames.png.
+"""
+
+
+def save(pipe, recipe: Recipe, quality: dict[str, float], out: str | Path) -> None:
+    """Save the pipeline in fp16 (it loads in any dtype) with a README.md, the folder complete or not at all."""
+    millions = {
+        name: sum(p.numel() for p in model.parameters()) / 1e6
+        for name, model in (("vae", pipe.vae), ("dit", pipe.transformer), ("text", pipe.text_encoder))
+    }
     with atomic_dir(out) as folder:
         pipe.to(torch.float16)
         pipe.save_pretrained(folder)
+        (folder / "README.md").write_text(README.format(recipe=recipe, quality=quality, **millions), encoding="utf-8")

@@ -83,7 +83,7 @@ class ClipMaker:
         return self._view(frames, self._window(n, 1.05, 0.3 * self._speed()))
 
     def _blobs(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Shaded or textured moving shapes: colours `[n, 3, H, W]` and soft masks `[n, 1, H, W]`, painter's order applied."""
+        """Shaded or textured moving shapes: colours `[n, 3, H, W]` and soft masks `[n, 1, H, W]`, later in front."""
         height, width = self.size
         ys, xs = torch.meshgrid(torch.linspace(-1, 1, 2 * height), torch.linspace(-1.5, 1.5, 2 * width), indexing="ij")
         colour, mask = torch.zeros(n, 3, 2 * height, 2 * width), torch.zeros(n, 1, 2 * height, 2 * width)

@@ -82,6 +82,7 @@ class Pool:
     edges: torch.Tensor
     own: torch.Tensor  # what the model itself drew for a frame, where `has_own`
     has_own: torch.Tensor  # [clips, frames] bool
+    noise: torch.Tensor  # [clips, C, h, w]: what all frames of a clip's roll-out start from
     embeds: torch.Tensor  # [clips, frames - 1, prompts, L, D]
     masks: torch.Tensor  # [clips, frames - 1, prompts, L]
 
@@ -111,7 +112,8 @@ def build_pool(pipe, clips: ClipMaker, count: int, length: int) -> Pool:
     data["masks"] = [torch.nn.functional.pad(m, (0, widest - m.shape[2])) for m in data["masks"]]
     stacked = {name: torch.stack(values) for name, values in data.items()}
     own = torch.zeros_like(stacked["frames"])
-    return Pool(own=own, has_own=torch.zeros(own.shape[:2], dtype=torch.bool), **stacked)
+    noise = torch.randn_like(own[:, 0])
+    return Pool(own=own, has_own=torch.zeros(own.shape[:2], dtype=torch.bool), noise=noise, **stacked)
 
 
 def velocity(transformer, noisy, sigma, edge, previous, embeds, mask) -> torch.Tensor:
@@ -136,31 +138,29 @@ def shifted_sigmas(uniform: torch.Tensor | np.ndarray, mu: float = 0.5):
 
 
 @torch.no_grad()
-def draw(transformer, edge, previous, embeds, mask, empty, empty_mask, steps: int, cfg: float) -> torch.Tensor:
-    """Sample frames from noise with Euler steps and guidance from the empty prompt. Latents `[B, C, h, w]`."""
+def draw(transformer, x, edge, previous, embeds, mask, steps: int) -> torch.Tensor:
+    """Sample frames from noise `x` with Euler steps. Latents `[B, C, h, w]`."""
     sigmas = torch.tensor([*shifted_sigmas(np.linspace(1, 1 / steps, steps)), 0.0], dtype=torch.float32)
-    x = torch.randn_like(edge)
     for now, then in itertools.pairwise(sigmas):
         v = velocity(transformer, x, now.expand(len(x)), edge, previous, embeds, mask)
-        if cfg > 1:
-            free = velocity(transformer, x, now.expand(len(x)), edge, previous, empty, empty_mask)
-            v = free + cfg * (v - free)
         x = x + (then - now) * v
     return x
 
 
 @torch.no_grad()
-def roll_out(pipe, pool: Pool, count: int, steps: int = 6) -> None:
-    """Let the model draw frames 1, 2, ... of `count` random clips from its own outputs; they become inputs."""
+def roll_out(pipe, pool: Pool, count: int, steps: int = 8) -> None:
+    """Let the model draw frames 1, 2, ... of `count` random clips from its own outputs; they become inputs.
+
+    Every frame of a clip starts from the same noise, as an edited video does (one seed, reset per frame): a flaw that
+    the noise causes in one frame then meets the same noise in the next, and would grow if training never saw it.
+    """
     chosen = torch.randperm(len(pool.frames))[:count]
     with progress() as bar:
         for rows in bar.track(chosen.split(25), description="rolling out"):
             previous = pool.frames[rows, 0]
             for k in range(1, pool.frames.shape[1] - 1):
-                warp, empty = pool.embeds[rows, k - 1, 0], pool.embeds[rows, k - 1, 2]
-                masks = pool.masks[rows, k - 1]
-                args = (warp, masks[:, 0], empty, masks[:, 2])
-                latents = draw(pipe.transformer, pool.edges[rows, k], previous, *args, steps=steps, cfg=1.0)
+                prompt = pool.embeds[rows, k - 1, 0], pool.masks[rows, k - 1, 0]
+                latents = draw(pipe.transformer, pool.noise[rows], pool.edges[rows, k], previous, *prompt, steps)
                 pixels = decode_latents(pipe.vae, latents.unsqueeze(2)).clamp(0, 1)
                 previous = encode_images(pipe.vae, pixels)[:, :, 0]
                 pool.own[rows, k], pool.has_own[rows, k] = previous, True
@@ -186,12 +186,13 @@ def train_transformer(pipe, pool: Pool, steps: int, batch: int, lr: float, roll_
         kind = torch.multinomial(torch.tensor([0.74, 0.1, 0.16]), batch, replacement=True)
         keep = (kind == 1) | ((kind == 2) & (torch.rand(batch) < 0.5))
         clean_previous = pool.frames[rows, k - 1]
-        use_own = pool.has_own[rows, k - 1] & (torch.rand(batch) < 0.5)
+        use_own = pool.has_own[rows, k - 1] & (torch.rand(batch) < 0.7)
         previous = torch.where(use_own.view(-1, 1, 1, 1), pool.own[rows, k - 1], clean_previous)
         target = torch.where(keep.view(-1, 1, 1, 1), previous, pool.frames[rows, k])
         previous = torch.where(keep.view(-1, 1, 1, 1), previous, corrupt(previous))
         sigma = shifted_sigmas(torch.rand(batch).clamp_min(1e-3))
-        noise, s = torch.randn_like(target), sigma.view(-1, 1, 1, 1)
+        noise = torch.where(use_own.view(-1, 1, 1, 1), pool.noise[rows], torch.randn_like(target))
+        s = sigma.view(-1, 1, 1, 1)
         embeds, mask = pool.embeds[rows, k - 1, kind], pool.masks[rows, k - 1, kind]
         noisy = (1 - s) * target + s * noise
         out = velocity(pipe.transformer, noisy, sigma, pool.edges[rows, k], previous, embeds, mask)

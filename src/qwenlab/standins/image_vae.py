@@ -47,14 +47,14 @@ def _features(trunk: torch.nn.Sequential, images: torch.Tensor) -> list[torch.Te
     return found
 
 
-def train_vae(vae, clips: ClipMaker, steps: int, batch: int, lr: float, squeezenet_file) -> float:
+def train_vae(vae, clips: ClipMaker, pairs: int, steps: int, batch: int, lr: float, squeezenet_file) -> float:
     """Encoder and decoder together: L1, Sobel, a light SqueezeNet feature loss, a light KL term.
 
     A heavy edge loss makes greyish pictures, hence the small weights. The decoder sees latents with noise, because
     the transformer's latents will not be perfect either.
     """
     trunk: Any = squeezenet(squeezenet_file).features
-    pool = torch.cat([clips.clip(2) for _ in range(1500)])
+    pool = torch.cat([clips.clip(2) for _ in range(pairs)])
 
     def step_loss(step: int) -> torch.Tensor:
         images = pool[torch.randint(len(pool), (batch,))]

@@ -7,11 +7,14 @@ system's), no time stamps and no version in the files.
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from qwenlab.core.errors import UserError
@@ -19,7 +22,7 @@ from qwenlab.core.io import atomic_path, make_dir, read_csv
 from qwenlab.core.media import list_frames, natural_key, read_image, write_image
 from qwenlab.core.params import Params
 
-CELL = 240  # pixels; the widest a frame is shown
+STRIP_CELL, FILM_CELL = 192, 288  # pixels; the widest that a frame is shown
 STRIP_FRAMES = 9  # columns of the strip: the input and the frames that the rules read
 FRAME_MS = 250  # of the moving comparison: 4 frames a second
 INK, PAPER, BLANK = "#1b1f23", "#ffffff", "#eceff1"
@@ -27,13 +30,15 @@ INK, PAPER, BLANK = "#1b1f23", "#ffffff", "#eceff1"
 # Okabe and Ito (2008): the arms stay apart for colour-blind readers. Markers say the same without colour.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osD^vP"
-METRICS = {  # metric -> what it says
-    "edge_loss": "distance to the edge picture, lower is better",
-    "gram_loss": "style against the first frame, lower is better",
-    "psnr": "dB to the true frame, higher is better",
-    "lpips_to_prev": "change since the frame before",
-    "hed_edge_loss": "edges by an unseen detector, lower is better",
+METRICS = {  # metric -> what it says, short enough for half a phone's width
+    "edge_loss": "edges missed, lower is better",
+    "gram_loss": "style drift, lower is better",
+    "psnr": "dB to truth, higher is better",
+    "lpips_to_prev": "change from frame to frame",
+    "hed_edge_loss": "edges by HED, lower is better",
 }
+FORCINGS = {"rollout": "-", "teacher": ":"}  # each frame from the one drawn before it, or from the true one
+REAL_CLIP: dict[str, Any] = {"color": "#70757a", "lw": 1}
 # The real clip as a yardstick. Elsewhere it is perfect by definition (psnr to itself) and would only stretch the axis.
 TRUTH_IN = ("gram_loss", "lpips_to_prev")
 
@@ -60,10 +65,13 @@ def draw(compared: Compared, clip: str | Path, edits: str | Path, metrics: str |
     arms = list_arms(edits, compared)
     truth = [read_image(path) for path in list_frames(Path(clip) / "frames")]
     edges = [read_image(path) for path in list_frames(Path(clip) / "edges")]
+    if len(edges) != len(truth) - 1:
+        raise UserError(f"{clip}: {len(edges)} edge pictures for {len(truth)} frames; expected one fewer than frames.")
     rows: dict[str, Sequence[Image.Image | None]] = {"true frame": truth, "edge picture": [None, *edges]}
     rows |= {label(arm, compared): first_roll_out(Path(edits) / arm, len(truth)) for arm in arms}
-    size = shown_size(truth[0])
+    size = shown_size(truth[0], STRIP_CELL)
     write_image(metrics / "frames.png", strip(rows, size, min(len(truth), STRIP_FRAMES)))
+    size = shown_size(truth[0], FILM_CELL)
     panels = list(rows.items())[:4]  # truth, edges, control, treatment
     write_gif(metrics / "comparison.gif", [side_by_side(panels, index, size) for index in range(len(truth))])
     tables = {label(arm, compared): read_csv(metrics / f"{arm}.csv") for arm in arms}
@@ -96,9 +104,9 @@ def first_roll_out(arm: Path, count: int) -> list[Image.Image]:
     return frames
 
 
-def shown_size(frame: Image.Image) -> tuple[int, int]:
-    """Width and height a frame is shown at: small frames grow by an integer factor, large ones shrink to CELL."""
-    factor = max(1, CELL // frame.width) if frame.width <= CELL else CELL / frame.width
+def shown_size(frame: Image.Image, widest: int) -> tuple[int, int]:
+    """Width and height a frame is shown at: small frames grow by an integer factor, large ones shrink to `widest`."""
+    factor = widest // frame.width or widest / frame.width
     return round(frame.width * factor), round(frame.height * factor)
 
 
@@ -139,14 +147,15 @@ def _place(picture: Image.Image, frame: Image.Image | None, at: tuple[int, int],
 def side_by_side(
     panels: Sequence[tuple[str, Sequence[Image.Image | None]]], index: int, size: tuple[int, int]
 ) -> Image.Image:
-    """One picture of the moving comparison."""
-    (width, height), gap, text = size, 4, 22
-    picture = Image.new("RGB", (len(panels) * (width + gap) + gap, height + text + 3 * gap), PAPER)
+    """One picture of the moving comparison: two columns, which a phone can show whole, the two arms side by side."""
+    (width, height), gap, text = size, 6, 24
+    line = text + 2 * gap
+    picture = Image.new("RGB", (2 * (width + gap) + gap, (len(panels) + 1) // 2 * (height + line) + gap), PAPER)
     pen, font = ImageDraw.Draw(picture), _font(text)
-    for column, (name, frames) in enumerate(panels):
-        left = gap + column * (width + gap)
-        pen.text((left, gap // 2), name, INK, font)
-        _place(picture, frames[index], (left, text + 2 * gap), size)
+    for number, (name, frames) in enumerate(panels):
+        left, top = gap + number % 2 * (width + gap), number // 2 * (height + line)
+        pen.text((left, top + gap // 2), name, INK, font)
+        _place(picture, frames[index], (left, top + line), size)
     return picture
 
 
@@ -172,50 +181,53 @@ def write_per_frame(path: Path, tables: dict[str, list[dict[str, str]]], truth: 
     names = [name for name in METRICS if all(rows and name in rows[0] for rows in tables.values())]
     if not names:
         raise UserError(f"{path.parent}: the CSV files of the arms hold none of the metrics {', '.join(METRICS)}.")
-    # From matplotlib's defaults, whatever the user's matplotlibrc says.
-    with style.context(["default", {"font.size": 12, "axes.titlesize": 13, "axes.edgecolor": "#8a9199"}]):
-        figure = Figure(figsize=(7.6, 3.1 * (len(names) // 2 + 1)), dpi=150, layout="constrained")
-        panels = figure.subplots(len(names) // 2 + 1, 2, squeeze=False).flatten()
+    # From matplotlib's defaults, whatever the user's matplotlibrc says. Letters are large for the figure's size,
+    # because a phone shows it at a third.
+    with style.context(["default", {"font.size": 11, "axes.edgecolor": "#8a9199"}]):
+        lines = len(names) // 2 + 1  # with one panel for the legend
+        figure = Figure(figsize=(5.4, 2.4 * lines), dpi=200, layout="constrained")
+        panels = figure.subplots(lines, 2, squeeze=False).flatten()
         for panel, name in zip(panels, names, strict=False):
             _panel(panel, name, tables, truth)
         for panel in panels[len(names) :]:
             panel.axis("off")
-        handles = {
-            text: line for panel in panels for line, text in zip(*panel.get_legend_handles_labels(), strict=True)
-        }
-        panels[len(names)].legend(handles.values(), handles.keys(), loc="center left", frameon=False, fontsize=12)
+        panels[len(names)].legend(handles=_legend(list(tables), bool(truth)), loc="center", frameon=False)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, metadata={"Software": None})
 
 
+def _look(number: int) -> dict[str, Any]:
+    """Colour and marker of an arm, by its place."""
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "ms": 4.5}
+
+
+def _legend(arms: list[str], truth: bool) -> list[Line2D]:
+    """The arms, then what the kinds of line mean."""
+    handles = [Line2D([], [], lw=1.8, label=arm, **_look(number)) for number, arm in enumerate(arms)]
+    handles += [Line2D([], [], lw=1.8, ls=dashes, color=INK, label=forcing) for forcing, dashes in FORCINGS.items()]
+    return handles + [Line2D([], [], **REAL_CLIP, label="real clip")] * truth
+
+
 def _panel(panel: Axes, name: str, tables: dict[str, list[dict[str, str]]], truth: list[dict[str, str]]) -> None:
-    for number, (arm, rows) in enumerate(tables.items()):
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-        for forcing, dashes in (("rollout", "-"), ("teacher", ":")):
+    for number, rows in enumerate(tables.values()):
+        for forcing, dashes in FORCINGS.items():
             values = _by_frame(rows, name, forcing)
-            if not values:
-                continue
-            means = [statistics.fmean(seeds) for seeds in values.values()]
-            solid = forcing == "rollout"
-            text = arm if solid else f"{arm.partition(' ')[0]}, teacher-forced"
-            panel.plot(
-                list(values), means, dashes, color=colour, marker=marker if solid else "", ms=5, lw=2, label=text
-            )
+            look = _look(number) if forcing == "rollout" else {"color": _look(number)["color"]}
+            panel.plot(list(values), [statistics.fmean(seeds) for seeds in values.values()], ls=dashes, lw=1.8, **look)
             low, high = [min(seeds) for seeds in values.values()], [max(seeds) for seeds in values.values()]
-            panel.fill_between(list(values), low, high, color=colour, alpha=0.15, lw=0)
+            panel.fill_between(list(values), low, high, color=look["color"], alpha=0.15, lw=0)
     if name in TRUTH_IN and truth and name in truth[0]:
         real = _by_frame(truth, name, "rollout")
-        panel.plot(list(real), [seeds[0] for seeds in real.values()], color="#70757a", lw=1, label="real clip")
-    panel.set_title(name, loc="left", fontweight="bold", pad=24)
-    # Small, yet legible when a phone shows the figure at 40% of its size.
-    panel.text(0, 1.03, METRICS[name], transform=panel.transAxes, fontsize=9.5, color="#4a5056")
+        panel.plot(list(real), [seeds[0] for seeds in real.values()], **REAL_CLIP)
+    panel.set_title(name, loc="left", fontsize=12, fontweight="bold", pad=18)
+    panel.text(0, 1.04, METRICS[name], transform=panel.transAxes, fontsize=9, color="#4a5056")
     panel.set_xlabel("frame")
-    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # else "1e-5" stands in the title
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(axis="y", color="#dfe3e6", lw=0.8)
     if name != "psnr":
-        panel.set_ylim(bottom=0)  # a ratio can be seen; decibels have no such zero
+        panel.set_ylim(bottom=0)  # ratios can be seen; decibels have no such zero
 
 
 def _by_frame(rows: list[dict[str, str]], name: str, forcing: str) -> dict[int, list[float]]:
