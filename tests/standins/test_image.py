@@ -53,7 +53,7 @@ def test_a_tiny_recipe_trains_saves_and_loads_again(assets, tmp_path, recipe):
     assert "Stand-in for Qwen/Qwen-Image-Edit-2509" in (tmp_path / "image" / "README.md").read_text()
     from diffusers import QwenImageEditPlusPipeline
 
-    pipe = QwenImageEditPlusPipeline.from_pretrained(tmp_path / "image", torch_dtype=torch.float32)
+    pipe = QwenImageEditPlusPipeline.from_pretrained(tmp_path / "image", dtype=torch.float32)
     assert len(pipe.vae.config.latents_std) == small.z_dim
 
 

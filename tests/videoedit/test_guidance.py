@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from qwenlab.core.edges import edge_loss
 from qwenlab.core.errors import UserError
+from qwenlab.core.image_conditioning import working_areas
 from qwenlab.core.media import to_tensor
 from qwenlab.videoedit import guidance as module
 from qwenlab.videoedit.guidance import LossGuidanceConfig, LossSizes, self_test
@@ -124,30 +125,30 @@ def test_weights_made_in_inference_mode_are_a_clear_error(pipe, runtime, drawing
         draw(pipe, runtime, drawing, edge_scale=1.0)
 
 
-def test_the_x0_estimate_of_the_callback_is_the_schedulers_own(pipe, runtime, drawing):
-    """x0 = latents - sigma * noise_pred must reach the final latents when nothing disturbs the last step."""
-    seen = {}
+def test_the_x0_estimate_of_the_callback_is_the_schedulers_own(pipe, runtime, drawing, monkeypatch):
+    """After the step, latents - sigma_next * v is what sample - sigma * v was before it."""
+    before, after = [], []
+    step = pipe.scheduler.step
 
-    def callback(pipe, step, timestep, kwargs):
-        sigma = float(pipe.scheduler.sigmas[step + 1])
-        seen[step] = kwargs["latents"] - sigma * kwargs["noise_pred"]
-        seen["last"] = kwargs["latents"]
+    def spy(velocity, t, sample, **kwargs):
+        before.append(sample - pipe.scheduler.sigmas[len(before)] * velocity)
+        return step(velocity, t, sample, **kwargs)
+
+    def callback(pipe, index, timestep, kwargs):
+        after.append(kwargs["latents"] - pipe.scheduler.sigmas[index + 1] * kwargs["noise_pred"])
         return {"latents": kwargs["latents"]}
 
+    monkeypatch.setattr(pipe.scheduler, "step", spy)
     first = picture(0)
-    result = pipe(
-        image=[edge_picture(first), first],
-        prompt=drawing.prompt,
-        height=64,
-        width=96,
-        num_inference_steps=1,
-        true_cfg_scale=1.0,
-        generator=torch.Generator().manual_seed(0),
-        callback_on_step_end=callback,
-        callback_on_step_end_tensor_inputs=["latents", "noise_pred"],
-        output_type="latent",
-    ).images
-    assert torch.allclose(seen[0], result, atol=1e-5)
+    with working_areas(runtime.vae_area, runtime.condition_area):
+        pipe(
+            image=[edge_picture(first), first], prompt=drawing.prompt, height=64, width=96, num_inference_steps=3,
+            true_cfg_scale=1.0, generator=torch.Generator().manual_seed(0), callback_on_step_end=callback,
+            callback_on_step_end_tensor_inputs=["latents", "noise_pred"], output_type="latent",
+        )  # fmt: skip
+    assert len(before) == len(after) == 3
+    for ours, independent in zip(after, before, strict=True):
+        assert torch.allclose(ours, independent, atol=1e-5)
 
 
 def test_the_self_test_passes_and_names_what_it_checked():

@@ -183,7 +183,7 @@ def train_transformer(pipe, pool: Pool, steps: int, batch: int, lr: float, roll_
             roll_out(pipe, pool, roll_outs)
         rows, k = torch.randint(count, (batch,)), torch.randint(1, length, (batch,))
         # Kinds: 0 deform, 1 keep, 2 empty prompt. The empty prompt means either, half and half.
-        kind = torch.multinomial(torch.tensor([0.74, 0.1, 0.16]), batch, replacement=True)
+        kind = torch.multinomial(torch.tensor([0.8, 0.08, 0.12]), batch, replacement=True)
         keep = (kind == 1) | ((kind == 2) & (torch.rand(batch) < 0.5))
         clean_previous = pool.frames[rows, k - 1]
         use_own = pool.has_own[rows, k - 1] & (torch.rand(batch) < 0.7)

@@ -47,11 +47,14 @@ def _features(trunk: torch.nn.Sequential, images: torch.Tensor) -> list[torch.Te
     return found
 
 
-def train_vae(vae, clips: ClipMaker, pairs: int, steps: int, batch: int, lr: float, squeezenet_file) -> float:
+def train_vae(
+    vae, clips: ClipMaker, pairs: int, steps: int, batch: int, lr: float, latent_noise: float, squeezenet_file
+) -> float:
     """Encoder and decoder together: L1, Sobel, a light SqueezeNet feature loss, a light KL term.
 
-    A heavy edge loss makes greyish pictures, hence the small weights. The decoder sees latents with noise, because
-    the transformer's latents will not be perfect either.
+    A heavy edge loss makes greyish pictures, hence the small weights. The decoder sees latents with noise
+    (`latent_noise`, their own standard deviation is about 1), because the transformer's latents are not perfect
+    either: without it their errors turn into coloured speckles.
     """
     trunk: Any = squeezenet(squeezenet_file).features
     pool = torch.cat([clips.clip(2) for _ in range(pairs)])
@@ -60,7 +63,7 @@ def train_vae(vae, clips: ClipMaker, pairs: int, steps: int, batch: int, lr: flo
         images = pool[torch.randint(len(pool), (batch,))]
         posterior = vae.encode((images * 2 - 1).unsqueeze(2)).latent_dist
         mean, logvar = posterior.mean, posterior.logvar
-        latents = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+        latents = mean + torch.randn_like(mean) * ((0.5 * logvar).exp() + latent_noise)
         out = vae.decoder(vae.post_quant_conv(latents))[:, :, 0] / 2 + 0.5
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         edge = (sobel_edges(out) - sobel_edges(images)).abs().mean()

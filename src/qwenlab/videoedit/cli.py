@@ -48,7 +48,7 @@ def path_flag(name: str, help: str):
 @flag("model_id", default="Qwen/Qwen-Image-Edit-2509", help="Hub id or folder of a QwenImageEditPlusPipeline.")
 @flag("prompt", default=PROMPT, help="Instruction.")
 @flag("negative_prompt", default=" ", show_default=False, help='Negative prompt.  [default: " "]')
-@flag("num_inference_steps", type=click.IntRange(1), default=50, help="Denoising steps.")
+@flag("num_inference_steps", type=click.IntRange(2), default=50, help="Denoising steps; the scheduler needs 2.")
 @flag("true_cfg_scale", type=click.FloatRange(0), default=4.0, help="Classifier-free guidance; 1 switches it off.")
 @flag("seed", type=int, default=0, help="The same noise for every frame comes from it.")
 @flag("device", default="cuda", help="cuda, cuda:1, mps or cpu.")

@@ -47,7 +47,7 @@ class Drawing(Params):
 
     prompt: str
     negative_prompt: str
-    num_inference_steps: int = Field(ge=1)
+    num_inference_steps: int = Field(ge=2)  # with 1, the scheduler's shift to its last sigma divides 0 by 0
     true_cfg_scale: float = Field(ge=0)
 
 
@@ -82,7 +82,7 @@ def load_pipeline(runtime: Runtime):
     from diffusers import QwenImageEditPlusPipeline
 
     try:
-        pipe = QwenImageEditPlusPipeline.from_pretrained(runtime.model, torch_dtype=DTYPES[runtime.dtype])
+        pipe = QwenImageEditPlusPipeline.from_pretrained(runtime.model, dtype=DTYPES[runtime.dtype])
     except OSError as error:
         raise UserError(f"{runtime.model}: the pipeline cannot be loaded ({str(error).splitlines()[0]}).") from error
     return prepare_pipeline(pipe, runtime)
