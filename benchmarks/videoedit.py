@@ -23,12 +23,15 @@ RULES: dict[str, dict] = {
     "x0, last 5, RMS": {"lr": 0.05, "last_steps": 5},
     "x0, every step, RMS": {"lr": 0.1},
     "x0, 3 inner steps": {"lr": 0.06, "inner_steps": 3},
-    "x0 + Gram": {"lr": 0.1, "gram_scale": 0.003},
+    "x0 + Gram": {"lr": 0.1, "gram_scale": 0.006},
     "x0 + Gram + temporal, 3 inner steps (ours)": {
-        "lr": 0.05, "inner_steps": 3, "gram_scale": 0.002, "temporal_scale": 0.2
+        "lr": 0.05,
+        "inner_steps": 3,
+        "gram_scale": 0.004,
+        "temporal_scale": 0.2,
     },
     "x0, Adam": {"lr": 0.05, "step": "adam"},
-    "x0 + temporal": {"lr": 0.1, "temporal_scale": 0.3},
+    "x0 + temporal": {"lr": 0.1, "temporal_scale": 0.5},
     "backprop through the transformer (FreeDoM)": {"estimate": "backprop", "lr": 0.1},
     "spherical step (DSG)": {"estimate": "spherical", "lr": 0.2},
 }

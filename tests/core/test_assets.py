@@ -103,3 +103,34 @@ def test_hed_draws_the_outline_of_a_disc_and_leaves_its_inside_empty(vgg):
 def test_a_missing_weights_file_says_how_to_get_it(tmp_path: Path):
     with pytest.raises(UserError, match="assets-fetch"):
         vgg16_trunk(tmp_path / "none.h5")
+
+
+def test_without_a_connection_torchvisions_weights_are_a_clear_error(monkeypatch):
+    from urllib.error import URLError
+
+    import torchvision.models
+
+    def offline(*_, **__):
+        raise URLError("no route")
+
+    monkeypatch.setattr(torchvision.models, "vgg16", offline)
+    vgg16_trunk.cache_clear()
+    with pytest.raises(UserError, match="could not be downloaded"):
+        vgg16_trunk("torchvision")
+
+
+def test_an_archive_with_another_hash_is_refused_before_it_is_opened(tmp_path: Path, monkeypatch):
+    import zipfile
+
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    with zipfile.ZipFile(shelf / "toy-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("toy-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
+        wheel.writestr("toy-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("toy-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
+    archive = module.Archive("toy==1.0", "0" * 64, {"a": ("a", "0" * 64)})
+    with pytest.raises(UserError, match="does not have the pinned sha256"):
+        module.fetch(tmp_path / "out", (archive,))
+    assert list((tmp_path / "out").iterdir()) == []

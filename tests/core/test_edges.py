@@ -10,11 +10,18 @@ from qwenlab.core.media import to_image, to_tensor
 
 
 @pytest.mark.parametrize("kind", ["sobel", "laplacian"])
-def test_no_binary_patch_reaches_an_edge_above_one_and_some_patch_reaches_it(kind):
+def test_no_patch_makes_an_edge_above_one(kind):
     patches = torch.tensor(list(itertools.product([0.0, 1.0], repeat=9))).view(-1, 1, 3, 3)
     centre = edges(patches, kind)[:, 0, 1, 1]
-    assert centre.max() <= 1.0
-    assert centre.max() > 0.99
+    assert centre.max() == 1.0
+
+
+def test_ordinary_edges_are_not_clipped_and_hard_ones_are():
+    """A step of 0.3 stays proportional; a step from black to white saturates."""
+    step = torch.zeros(1, 1, 4, 4)
+    step[..., 2:] = 1.0
+    assert sobel_edges(step * 0.3).max().item() == pytest.approx(0.3 * 4 * 0.5, abs=1e-3)
+    assert sobel_edges(step).max() == 1.0
 
 
 @pytest.mark.parametrize("kind", ["sobel", "laplacian"])

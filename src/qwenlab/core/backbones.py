@@ -94,7 +94,13 @@ def vgg16_trunk(source: str | Path) -> nn.Sequential:
             "or set --ttlg_gram_scale 0."
         ) from error
     if str(source) == "torchvision":
-        return _frozen(vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features)
+        try:
+            return _frozen(vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features)
+        except OSError as error:
+            raise UserError(
+                f"torchvision's VGG16 weights could not be downloaded ({error}): connect, or name a weights file "
+                "(--vgg_weights data/assets/hed_bsds500.h5 after `dvc repro assets-fetch`)."
+            ) from error
     features = vgg16(weights=None).features
     for index, (kernel, bias) in zip(_VGG_CONVS, _hed_file(source)["trunk"], strict=True):
         features[index].weight.data, features[index].bias.data = _oihw(kernel), torch.from_numpy(bias).float()

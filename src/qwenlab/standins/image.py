@@ -134,6 +134,9 @@ def train(recipe: Recipe, assets: str | Path, out: str | Path) -> dict[str, floa
     vae.eval().requires_grad_(False)
     quality = {f"vae_psnr_{clip}": image_vae.psnr(vae, held_out_frames(assets, clip, recipe)) for clip in HELD_OUT}
     print(f"autoencoder, held out: {quality}", flush=True)
+    # From here on nothing depends on how many random numbers the autoencoder took.
+    seed_everything(recipe.seed + 1)
+    clips = ClipMaker(assets, recipe.width, recipe.height, recipe.seed + 1)
     image_vae.set_latent_stats(vae, clips)
     pool = image_dit.build_pool(pipe, clips, recipe.clips, recipe.clip_length)
     quality["velocity_mse"] = image_dit.train_transformer(

@@ -167,26 +167,26 @@ def roll_out(pipe, pool: Pool, count: int, steps: int = 8) -> None:
 
 
 def corrupt(previous: torch.Tensor) -> torch.Tensor:
-    """What a roll-out does to frames, to be undone: too much contrast (half of them), and noise (a third)."""
+    """What a roll-out does to frames, to be undone: too much contrast (half of them), and noise (a fifth)."""
     batch = len(previous)
-    gain = 1 + torch.rand(batch, 1, 1, 1) * 0.5 * (torch.rand(batch, 1, 1, 1) < 0.5)
-    noise = torch.rand(batch, 1, 1, 1) * 0.3 * (torch.rand(batch, 1, 1, 1) < 0.33)
+    gain = 1 + torch.rand(batch, 1, 1, 1) * 0.3 * (torch.rand(batch, 1, 1, 1) < 0.5)
+    noise = torch.rand(batch, 1, 1, 1) * 0.3 * (torch.rand(batch, 1, 1, 1) < 0.2)
     return previous * gain + noise * torch.randn_like(previous)
 
 
 def train_transformer(pipe, pool: Pool, steps: int, batch: int, lr: float, roll_outs: int) -> float:
-    """Flow matching on the pool; three times on the way the model's own roll-outs join the previous frames."""
+    """Flow matching on the pool; twice on the way the model's own roll-outs join the previous frames."""
     count, length = pool.frames.shape[:2]
 
     def step_loss(step: int) -> torch.Tensor:
-        if step in [int(steps * part) for part in (0.3, 0.55, 0.8)]:
+        if step in [int(steps * part) for part in (0.5, 0.75)]:
             roll_out(pipe, pool, roll_outs)
         rows, k = torch.randint(count, (batch,)), torch.randint(1, length, (batch,))
         # Kinds: 0 deform, 1 keep, 2 empty prompt. The empty prompt means either, half and half.
-        kind = torch.multinomial(torch.tensor([0.8, 0.08, 0.12]), batch, replacement=True)
+        kind = torch.multinomial(torch.tensor([0.84, 0.06, 0.1]), batch, replacement=True)
         keep = (kind == 1) | ((kind == 2) & (torch.rand(batch) < 0.5))
         clean_previous = pool.frames[rows, k - 1]
-        use_own = pool.has_own[rows, k - 1] & (torch.rand(batch) < 0.7)
+        use_own = pool.has_own[rows, k - 1] & (torch.rand(batch) < 0.4)
         previous = torch.where(use_own.view(-1, 1, 1, 1), pool.own[rows, k - 1], clean_previous)
         target = torch.where(keep.view(-1, 1, 1, 1), previous, pool.frames[rows, k])
         previous = torch.where(keep.view(-1, 1, 1, 1), previous, corrupt(previous))

@@ -196,7 +196,8 @@ def run_with_bars(job):
     from qwenlab.videoedit.edit import run
     from qwenlab.videoedit.pipeline import load_pipeline
 
-    with progress(console=Console(stderr=True)) as bars:
+    console = Console(stderr=True)
+    with progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         frames = bars.add_task("frames", total=None)
         steps = bars.add_task("steps", total=job.drawing.num_inference_steps)
         return run(
