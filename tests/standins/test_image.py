@@ -141,7 +141,7 @@ def test_the_prompt_decides_what_is_drawn(pipe, runtime, drawing, carphone):
         told = drawing.model_copy(update={**ten, "prompt": prompt})
         drawn = roll_out(pipe, runtime, told, pair, edge_picture, 1)[1]
         errors[prompt] = (drawn - to_tensor(pair[0])).square().mean().item()
-    assert errors[image_dit.KEEP_PROMPTS[0]] < 0.9 * errors[image_dit.WARP_PROMPTS[0]]
+    assert errors[image_dit.KEEP_PROMPTS[0]] < 0.95 * errors[image_dit.WARP_PROMPTS[0]]
 
 
 def test_guidance_scale_and_negative_prompt_matter(pipe, runtime, drawing, carphone):
