@@ -28,6 +28,14 @@ def test_every_link_and_picture_leads_to_a_file_of_the_repository(name: str):
         assert (ROOT / target).exists(), f"{name}: {target}"
 
 
+def test_the_costs_in_the_readme_are_those_of_the_benchmark():
+    bench = (ROOT / "benchmarks/videoedit.md").read_text(encoding="utf-8")
+    for name in ("README.md", "README.zh-CN.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for figure in re.findall(r"\b(\d\.\d\d)(?:x| 倍)", text):
+            assert f"{figure}x" in bench, f"{name}: {figure}"
+
+
 def test_every_command_of_the_readme_exists():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     from qwenlab.cli import COMMANDS
