@@ -95,7 +95,7 @@ def rules(chosen: dict[str, dict], clip: str, seed: int, repeats: int) -> list[s
     """Roll the tuning clip out under every rule; quality relative to off, cost relative to off."""
     from qwenlab.core.media import to_tensor
     from qwenlab.core.params import load
-    from qwenlab.videoedit.guidance import LossGuidanceConfig, LossSizes
+    from qwenlab.videoedit.config import LossGuidanceConfig, LossSizes
     from qwenlab.videoedit.pipeline import Drawing, FrameEditor, Runtime, load_pipeline
     from qwenlab.videoedit.scores import Scorer
 

@@ -62,7 +62,7 @@ def main(smoke: bool, steps: int) -> None:
         return
     from qwenlab.core.media import to_tensor
     from qwenlab.core.params import load_profile
-    from qwenlab.videoedit.guidance import LossGuidanceConfig, LossSizes
+    from qwenlab.videoedit.config import LossGuidanceConfig, LossSizes
     from qwenlab.videoedit.pipeline import Drawing, FrameEditor, Runtime, prepare_pipeline
     from qwenlab.videoedit.source import edge_picture
 

@@ -9,8 +9,8 @@ import click
 @click.option("--out", required=True)
 def main(arm: str, clip: str, out: str) -> None:
     from qwenlab.core.params import load, load_raw
+    from qwenlab.videoedit.config import LossGuidanceConfig, LossSizes
     from qwenlab.videoedit.experiment import edit_arm
-    from qwenlab.videoedit.guidance import LossGuidanceConfig, LossSizes
     from qwenlab.videoedit.pipeline import Drawing, Runtime
 
     edit_arm(

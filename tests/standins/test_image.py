@@ -107,7 +107,7 @@ def carphone(assets):
 
 
 def roll_out(pipe, runtime, drawing, frames, edge_of, count):
-    from qwenlab.videoedit.guidance import LossGuidanceConfig, LossSizes
+    from qwenlab.videoedit.config import LossGuidanceConfig, LossSizes
     from qwenlab.videoedit.pipeline import FrameEditor
 
     editor = FrameEditor(pipe, runtime, drawing, LossGuidanceConfig(enabled=False), LossSizes(), frames[0])

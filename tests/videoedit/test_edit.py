@@ -13,8 +13,8 @@ from qwenlab.core.errors import UserError
 from qwenlab.core.io import read_csv
 from qwenlab.core.media import read_image, write_video
 from qwenlab.videoedit import edit as module
+from qwenlab.videoedit.config import LossGuidanceConfig, LossSizes
 from qwenlab.videoedit.edit import Job, run
-from qwenlab.videoedit.guidance import LossGuidanceConfig, LossSizes
 from qwenlab.videoedit.source import Source
 from tests.pictures import picture
 

@@ -6,7 +6,8 @@ import torch
 from qwenlab.core.image_conditioning import working_size
 from qwenlab.core.image_vae import decode_latents, enable_image_mode, pack_latents, unpack_latents
 from qwenlab.core.params import load_profile
-from qwenlab.videoedit.guidance import LossGuidanceConfig, callback_inputs
+from qwenlab.videoedit.config import LossGuidanceConfig
+from qwenlab.videoedit.guidance import callback_inputs
 from qwenlab.videoedit.pipeline import checkpoint_decoder
 
 

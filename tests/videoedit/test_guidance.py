@@ -10,8 +10,9 @@ from qwenlab.core.errors import UserError
 from qwenlab.core.image_conditioning import working_areas
 from qwenlab.core.media import to_tensor
 from qwenlab.videoedit import guidance as module
-from qwenlab.videoedit.guidance import LossGuidanceConfig, LossSizes, self_test
+from qwenlab.videoedit.config import LossGuidanceConfig, LossSizes
 from qwenlab.videoedit.pipeline import FrameEditor
+from qwenlab.videoedit.selftest import self_test
 from qwenlab.videoedit.source import edge_picture
 from tests.pictures import picture
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from qwenlab.videoedit.guidance import LossGuidanceConfig, LossSizes, Targets, step_direction, total_loss
+from qwenlab.videoedit.config import LossGuidanceConfig, LossSizes
+from qwenlab.videoedit.guidance import Targets, step_direction, total_loss
 from qwenlab.videoedit.losses import VGGStyleExtractor, gram_loss, gram_matrix, resize_to, temporal_loss
 
 

@@ -98,7 +98,7 @@ def edit(ctx: click.Context, **options) -> None:
     Two input modes: --init_frame with --edge_frames_dir, or --rgb_video (with --edge_video, or edges derived).
     """
     if options["self_test"]:
-        from qwenlab.videoedit.guidance import self_test
+        from qwenlab.videoedit.selftest import self_test
 
         for line in self_test(gram=options["ttlg_gram_scale"] > 0):
             click.echo(line)
@@ -136,8 +136,8 @@ def make_job(ctx: click.Context, options: dict):
         raise UserError(f"--ttlg_lr is {options['ttlg_lr']}; it must be above 0.")
     if options["out_frames_dir"] is None and options["out_video"] is None:
         raise UserError("nothing to write to: give --out_frames_dir, --out_video, or both.")
+    from qwenlab.videoedit.config import LossGuidanceConfig, LossSizes
     from qwenlab.videoedit.edit import Job
-    from qwenlab.videoedit.guidance import LossGuidanceConfig, LossSizes
     from qwenlab.videoedit.pipeline import Drawing, Runtime, check_device
     from qwenlab.videoedit.source import Source
 

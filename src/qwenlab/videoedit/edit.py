@@ -17,7 +17,8 @@ from qwenlab.core.edges import edges, to_gray
 from qwenlab.core.errors import UserError
 from qwenlab.core.io import csv_text, make_dir, read_csv, read_json, write_json, write_text
 from qwenlab.core.media import read_image, to_image, to_tensor, write_image, write_video
-from qwenlab.videoedit.guidance import GuidanceLog, LossGuidanceConfig, LossSizes
+from qwenlab.videoedit.config import LossGuidanceConfig, LossSizes
+from qwenlab.videoedit.guidance import GuidanceLog
 from qwenlab.videoedit.pipeline import Drawing, FrameEditor, Runtime
 from qwenlab.videoedit.scores import Scorer
 from qwenlab.videoedit.source import Source

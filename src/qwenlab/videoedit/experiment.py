@@ -17,7 +17,7 @@ from qwenlab.core.media import center_crop, list_frames, read_image, read_video,
 from qwenlab.core.params import Params
 from qwenlab.core.progress import progress
 from qwenlab.core.seeding import seed_everything
-from qwenlab.videoedit.guidance import LossGuidanceConfig, LossSizes
+from qwenlab.videoedit.config import LossGuidanceConfig, LossSizes
 from qwenlab.videoedit.pipeline import Drawing, FrameEditor, Runtime, load_pipeline
 from qwenlab.videoedit.scores import COLUMNS, Scorer
 from qwenlab.videoedit.source import edge_picture

@@ -10,76 +10,18 @@ backprop   x0 from a second forward, with gradients through the transformer (Fre
 spherical  the gradient turns the noise part along its sphere (DSG); nothing moves where sigma is 0.
 """
 
-import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 
-from qwenlab.core.edges import EdgeKind, edge_loss
+from qwenlab.core.edges import edge_loss
 from qwenlab.core.errors import UserError
-from qwenlab.core.image_vae import decode_latents, pack_latents, unpack_latents
-from qwenlab.core.params import Params
+from qwenlab.core.image_vae import decode_latents, unpack_latents
+from qwenlab.videoedit.config import LossGuidanceConfig, LossSizes
 from qwenlab.videoedit.losses import VGGStyleExtractor, gram_loss, resize_to, temporal_loss
-
-
-class LossGuidanceConfig(Params):
-    """One arm of the experiment: which losses guide, when, and how the latents move."""
-
-    enabled: bool = True
-    edge_scale: float = Field(0.0, ge=0)
-    gram_scale: float = Field(0.0, ge=0)
-    temporal_scale: float = Field(0.0, ge=0)
-    edge_kind: EdgeKind = "sobel"
-    estimate: Literal["x0", "latents", "backprop", "spherical"] = "x0"
-    step: Literal["rms", "l2", "adam"] = "rms"
-    lr: float = Field(0.05, gt=0)
-    every: int = Field(1, ge=1)
-    start_step: int | None = Field(None, ge=0)
-    end_step: int | None = Field(None, ge=1)
-    last_steps: int | None = Field(None, ge=1)
-    inner_steps: int = Field(1, ge=1)
-
-    def acts_at(self, step: int, total: int) -> bool:
-        """Whether guidance runs after denoising step `step` (0-based) of `total` (seed 001, 4.5)."""
-        return (
-            self.enabled
-            and step % self.every == 0
-            and (self.start_step is None or step >= self.start_step)
-            and (self.end_step is None or step < self.end_step)
-            and (self.last_steps is None or step >= total - self.last_steps)
-        )
-
-    def check_it_can_act(self, total: int) -> None:
-        """Refuse a configuration that is on but would never change anything.
-
-        Raises:
-            UserError: all scales 0, or no step of `total` inside the window.
-        """
-        if not self.enabled:
-            return
-        if self.edge_scale == self.gram_scale == self.temporal_scale == 0:
-            raise UserError(
-                "guidance is on, but edge_scale, gram_scale and temporal_scale are all 0: give one of them a value."
-            )
-        if not any(self.acts_at(step, total) for step in range(total)):
-            raise UserError(
-                f"guidance never acts: every={self.every}, start_step={self.start_step}, end_step={self.end_step}, "
-                f"last_steps={self.last_steps} select none of the {total} denoising steps (0 to {total - 1})."
-            )
-
-
-class LossSizes(Params):
-    """Where the losses are computed; smaller is faster. Long sides in pixels; null means the working size."""
-
-    edge_size: int | None = Field(None, ge=8)
-    gram_size: int | None = Field(None, ge=32)
-    # The latents are shrunk by this factor before they are decoded for the losses: 2 costs a quarter.
-    decode_shrink: int = Field(1, ge=1)
 
 
 @dataclass
@@ -272,46 +214,3 @@ def turn_noise(
     mixed = (1 - rate) * noise / noise.norm() - rate * grad / (grad.norm() + 1e-12)
     turned = mixed / mixed.norm() * noise.norm()
     return (1 - sigma) * x0 + sigma * turned
-
-
-def self_test(gram: bool) -> list[str]:
-    """Backpropagate through every loss on random tensors, without any model (seed 001, 6.1).
-
-    Args:
-        gram: also check that torchvision, which the Gram loss needs, is there.
-
-    Returns:
-        one line a check.
-
-    Raises:
-        UserError: when a gradient is missing, zero or not finite, or torchvision is missing.
-    """
-    from qwenlab.core.edges import laplacian_edges, sobel_edges
-    from qwenlab.videoedit.losses import gram_matrix
-
-    checks: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "sobel_edges": lambda x: sobel_edges(x).mean(),
-        "laplacian_edges": lambda x: laplacian_edges(x).mean(),
-        "gram_matrix": lambda x: gram_matrix(x).abs().mean(),
-        "temporal_loss": lambda x: temporal_loss(x, torch.zeros_like(x)),
-    }
-    lines = []
-    for name, check in checks.items():
-        images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
-        norm = torch.autograd.grad(check(images), images)[0].norm().item()
-        if not (math.isfinite(norm) and norm > 0):
-            raise UserError(f"self test: {name} has no usable gradient (norm {norm}).")
-        lines.append(f"{name}: gradient norm {norm:.4g}")
-    latents = torch.rand(1, 4, 8, 12)
-    if not torch.equal(unpack_latents(pack_latents(latents.unsqueeze(2)), 8, 12)[:, :, 0], latents):
-        raise UserError("self test: unpack_latents does not undo pack_latents.")
-    lines.append("pack / unpack of latents: exact")
-    if gram:
-        try:
-            import torchvision
-        except ImportError as error:
-            raise UserError(
-                "torchvision is not installed, but --ttlg_gram_scale is above 0: pip install torchvision."
-            ) from error
-        lines.append(f"torchvision {torchvision.__version__}: available for the Gram loss")
-    return lines

@@ -14,10 +14,9 @@ from qwenlab.core.image_conditioning import template_length, working_areas, work
 from qwenlab.core.image_vae import enable_image_mode
 from qwenlab.core.media import to_image, to_tensor
 from qwenlab.core.params import Params
+from qwenlab.videoedit.config import LossGuidanceConfig, LossSizes
 from qwenlab.videoedit.guidance import (
     GuidanceLog,
-    LossGuidanceConfig,
-    LossSizes,
     Targets,
     callback_inputs,
     make_ttlg_callback,
