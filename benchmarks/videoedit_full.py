@@ -29,7 +29,7 @@ def build(device: str, dtype: torch.dtype, smoke: bool):
     from diffusers import AutoencoderKLQwenImage, QwenImageEditPlusPipeline, QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    small = QwenImageEditPlusPipeline.from_pretrained("data/standins/image")
+    small = QwenImageEditPlusPipeline.from_pretrained("data/standins/image", dtype=torch.float32)
     if smoke:
         return small
     ours = small.text_encoder.config
