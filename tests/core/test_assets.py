@@ -134,3 +134,12 @@ def test_an_archive_with_another_hash_is_refused_before_it_is_opened(tmp_path: P
     with pytest.raises(UserError, match="does not have the pinned sha256"):
         module.fetch(tmp_path / "out", (archive,))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_without_torchvision_the_gram_loss_says_what_to_install(vgg, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    vgg16_trunk.cache_clear()
+    with pytest.raises(UserError, match="torchvision is not installed"):
+        VGGStyleExtractor(vgg)
