@@ -126,6 +126,17 @@ def test_weights_made_in_inference_mode_are_a_clear_error(pipe, runtime, drawing
         draw(pipe, runtime, drawing, edge_scale=1.0)
 
 
+def test_guidance_under_group_offloading_draws_the_same_frame(pipe, runtime, drawing):
+    """The hooks of diffusers, with the CPU as both ends: the autoencoder stays out, so its gradient is untouched."""
+    from qwenlab.videoedit.pipeline import load_pipeline
+
+    plain, _, _ = draw(pipe, runtime, drawing, edge_scale=1.0, lr=0.1)
+    offloaded = load_pipeline(runtime)
+    offloaded.enable_group_offload(torch.device("cpu"), offload_type="leaf_level", exclude_modules=["vae"])
+    same, _, log = draw(offloaded, runtime, drawing, edge_scale=1.0, lr=0.1)
+    assert log.applied == 2 and torch.equal(same, plain)
+
+
 def test_the_x0_estimate_of_the_callback_is_the_schedulers_own(pipe, runtime, drawing, monkeypatch):
     """After the step, latents - sigma_next * v is what sample - sigma * v was before it."""
     before, after = [], []
