@@ -70,6 +70,13 @@ def test_frames_of_another_run_are_neither_overwritten_nor_continued(job, pipe):
     assert pixels(job.frames_dir) == before
 
 
+def test_a_run_is_not_continued_after_an_edge_picture_changed(job, pipe, clip):
+    run(job, lambda _: pipe)
+    picture(7).save(clip / "edges" / "edge_2.png")
+    with pytest.raises(UserError, match="other inputs or settings"):
+        run(replace(job, resume=True), no_pipeline)
+
+
 def test_metrics_and_debug_pictures_are_written_for_every_frame(job, pipe, tmp_path):
     job = replace(job, metrics_out=tmp_path / "deep" / "m.csv", debug_dir=tmp_path / "debug")
     run(job, lambda _: pipe)

@@ -58,7 +58,12 @@ def path_flag(name: str, help: str):
 @flag("decoder_checkpointing", is_flag=True, help="Less memory for the gradient through the decoder.")
 @flag("max_frames", type=int, help="Output frames at most, the first included.")
 @flag("ttlg_edge_scale", type=click.FloatRange(0), default=0.0, help="Weight of the edge loss; 0 is off.")
-@flag("ttlg_gram_scale", type=click.FloatRange(0), default=0.0, help="Weight of the Gram style loss; try 100 to 1000.")
+@flag(
+    "ttlg_gram_scale",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Weight of the Gram style loss; its scale depends on the VGG16 (near 5 with hed_bsds500.h5).",
+)
 @flag(
     "ttlg_temporal_scale",
     type=click.FloatRange(0),

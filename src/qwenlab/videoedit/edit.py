@@ -16,7 +16,7 @@ from PIL import Image
 from qwenlab.core.edges import edges, to_gray
 from qwenlab.core.errors import UserError
 from qwenlab.core.io import csv_text, make_dir, read_csv, read_json, write_json, write_text
-from qwenlab.core.media import read_image, to_image, to_tensor, write_image, write_video
+from qwenlab.core.media import list_frames, read_image, to_image, to_tensor, write_image, write_video
 from qwenlab.videoedit.config import LossGuidanceConfig, LossSizes
 from qwenlab.videoedit.guidance import GuidanceLog
 from qwenlab.videoedit.pipeline import Drawing, FrameEditor, Runtime
@@ -48,13 +48,21 @@ class Job:
         """Hash of everything that decides the pixels; a resumed run must have the same."""
         digest = hashlib.sha256()
         for path in (self.source.init_frame, self.source.rgb_video, self.source.edge_video):
-            digest.update(path.read_bytes() if path is not None else b"-")
+            digest.update(file_hash(path) if path is not None else b"-")
         if self.source.edge_frames_dir is not None:
-            digest.update(str(sorted(p.name for p in self.source.edge_frames_dir.iterdir())).encode())
+            # Frames past --max_frames count too: adding some to a finished folder makes it another input.
+            for path in list_frames(self.source.edge_frames_dir):
+                digest.update(path.name.encode() + file_hash(path))
         settings = [self.drawing, self.guidance, self.sizes, self.runtime]
         digest.update(json.dumps([s.model_dump() for s in settings], sort_keys=True).encode())
         digest.update(f"{self.seed} {self.edge_target} {self.source.edge_kind} {self.source.edge_resize}".encode())
         return digest.hexdigest()
+
+
+def file_hash(path: Path) -> bytes:
+    """sha256 of a file of any size."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 @dataclass

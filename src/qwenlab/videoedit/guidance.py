@@ -39,7 +39,6 @@ class GuidanceLog:
 
     applied: int = 0
     skipped_nonfinite: int = 0
-    losses: list[float] = field(default_factory=list)
     estimates: list[torch.Tensor] = field(default_factory=list)  # only filled for the debug folder
 
 
@@ -124,7 +123,7 @@ def make_ttlg_callback(
     def gradient(pipe, leaf: torch.Tensor, estimate_of: Callable[[torch.Tensor], torch.Tensor]):
         try:
             loss = loss_of(pipe, estimate_of(leaf))
-            return loss, torch.autograd.grad(loss, leaf)[0]
+            return torch.autograd.grad(loss, leaf)[0]
         except RuntimeError as error:
             if "nference tensor" in str(error):
                 raise UserError(
@@ -149,15 +148,14 @@ def make_ttlg_callback(
         for _ in range(config.inner_steps):
             leaf = latents.clone().requires_grad_(True)
             if config.estimate == "latents":
-                loss, grad = gradient(pipe, leaf, lambda x: x)
+                grad = gradient(pipe, leaf, lambda x: x)
             elif config.estimate == "backprop" and sigma > 0:
-                loss, grad = gradient(pipe, leaf, lambda x: x - sigma * predict_velocity(pipe, x, sigma, kwargs))
+                grad = gradient(pipe, leaf, lambda x: x - sigma * predict_velocity(pipe, x, sigma, kwargs))
             else:
-                loss, grad = gradient(pipe, leaf, lambda x: x - sigma * noise_pred)
+                grad = gradient(pipe, leaf, lambda x: x - sigma * noise_pred)
             if not torch.isfinite(grad).all():
                 log.skipped_nonfinite += 1
                 break
-            log.losses.append(loss.item())
             if config.estimate == "spherical":
                 latents = turn_noise(latents, noise_pred, sigma, grad, config.lr)
             else:
