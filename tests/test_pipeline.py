@@ -138,7 +138,10 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize("name", ["videoedit-prepare", "videoedit-select", "videoedit-verdict"])
+@pytest.mark.parametrize(
+    "name",
+    ["videoedit-prepare", "videoedit-select", "videoedit-verdict", "tomas-profile", "tomas-select", "tomas-verdict"],
+)
 def test_a_stage_opens_no_undeclared_path(name: str, tmp_path: Path, assets: Path):
     """Run cheap stages on a copy, with every `open` recorded."""
     stage = next(s for s in stages() if s.name == name)

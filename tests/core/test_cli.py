@@ -189,7 +189,7 @@ def test_outside_a_dvc_project_revisions_are_bad_input(here):
 @pytest.fixture
 def no_torch(monkeypatch):
     monkeypatch.setattr(
-        doctor, "check_torch", lambda device, dtype: [doctor.Check("device", "ok", f"{device} {dtype}")]
+        doctor, "check_torch", lambda device, dtype, section: [doctor.Check("device", "ok", f"{device} {dtype}")]
     )
 
 

@@ -17,7 +17,7 @@ from qwenlab.core.errors import UserError
 
 GIB = 2**30
 DISK_GIB, MEMORY_GIB = 5, 4  # what the tiny profile wants free: assets, caches and outputs; one training
-HUB_GIB = 70  # Qwen-Image-Edit-2509 in bf16 is 58 GB of files
+HUB_GB = {"Qwen/Qwen-Image-Edit-2509": 58, "Qwen/Qwen2.5-7B-Instruct": 15}  # files in bf16
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,14 @@ def check_versions(root: Path) -> list[Check]:
     return checks
 
 
-def check_torch(device: str, dtype: str) -> list[Check]:
-    """The device and the number format of the profile, and the threads."""
+def check_torch(device: str, dtype: str, section: str) -> list[Check]:
+    """The device and the number format of a section of the profile, and the threads."""
     import torch
 
     kind, _, index = device.partition(":")
     there = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if kind not in there:
-        return [
-            Check("device", "missing", f"videoedit.runtime.device is {device!r}; expected one of: {', '.join(there)}.")
-        ]
+        return [Check("device", "missing", f"{section}.device is {device!r}; expected one of: {', '.join(there)}.")]
     if not there[kind] or (kind == "cuda" and index.isdigit() and int(index) >= torch.cuda.device_count()):
         text = f"the profile asks for {device}, and PyTorch finds none: use another profile or another machine."
         return [Check("device", "missing", text)]
@@ -103,7 +101,7 @@ def check_torch(device: str, dtype: str) -> list[Check]:
     elif dtype == "bfloat16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
         checks.append(Check("dtype", "missing", "this GPU has no bfloat16: use float16 or float32."))
     elif not isinstance(getattr(torch, dtype, None), torch.dtype):
-        checks.append(Check("dtype", "missing", f"videoedit.runtime.dtype is {dtype!r}; expected a dtype of PyTorch."))
+        checks.append(Check("dtype", "missing", f"{section}.dtype is {dtype!r}; expected a dtype of PyTorch."))
     else:
         checks.append(Check("dtype", "ok", dtype))
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
@@ -142,27 +140,28 @@ def check_model(root: Path, model: str) -> list[Check]:
     """The checkpoint of the profile: a folder of ours or of the user, or a name on the hub, which is not contacted."""
     from huggingface_hub import constants, try_to_load_from_cache
 
-    folder = root / model
+    folder, files = root / model, ("model_index.json", "config.json")  # of a diffusers pipeline; of a model
     if folder.is_dir():
-        if (folder / "model_index.json").is_file():
+        if any((folder / name).is_file() for name in files):
             return [Check("model", "ok", f"{model} is here")]
-        return [
-            Check("model", "missing", f"{folder} has no model_index.json: name a pipeline saved with save_pretrained.")
-        ]
+        text = f"{folder} has no {' or '.join(files)}: name a folder written by save_pretrained."
+        return [Check("model", "missing", text)]
     # A hub id is "owner/name"; what starts like a path, or in a folder that is here, was meant as a folder.
     owner, _, name = model.partition("/")
     if not name or "/" in name or owner in ("", ".", "..", "~") or (root / owner).is_dir():
         return [
             Check("model", "missing", f"{folder} is not here: `dvc repro` builds stand-ins; or name another folder.")
         ]
-    if isinstance(try_to_load_from_cache(model, "model_index.json"), str):
+    if any(isinstance(try_to_load_from_cache(model, name), str) for name in files):
         return [Check("model", "ok", f"{model} is in the local hub cache")]
     if constants.HF_HUB_OFFLINE:
         return [Check("model", "missing", f"{model} is not in the hub cache, and HF_HUB_OFFLINE is set: unset it.")]
     cache = Path(constants.HF_HUB_CACHE)
     there = next(path for path in (cache, *cache.parents) if path.exists())
-    space = _amount("hub cache", f"in {cache}", shutil.disk_usage(there).free / GIB, HUB_GIB)
-    return [Check("model", "warning", f"{model} will be downloaded from the hub (about 58 GB) on the first run"), space]
+    size = HUB_GB.get(model, 0)
+    text = f"{model} will be downloaded from the hub{f' (about {size} GB)' if size else ''} on the first run"
+    space = _amount("hub cache", f"in {cache}", shutil.disk_usage(there).free / GIB, 1.2 * size)
+    return [Check("model", "warning", text), space]
 
 
 def check_assets(root: Path) -> Check:
@@ -189,16 +188,26 @@ def check_dvc(root: Path) -> Check:
 def diagnose(root: Path | None = None) -> list[Check]:
     """All checks for the active profile; whatever can be checked without it is checked even when it is broken."""
     root = root or Path()
-    runtime: dict[str, Any] = {}
+    runtimes: dict[str, dict[str, Any]] = {}
     try:
         checks = [Check("profile", "ok", params.profile(root))]
-        runtime = params.load_raw("videoedit.runtime", root)
+        sections = params.load_raw("", root)
+        runtimes = {
+            name: value["runtime"]
+            for name, value in sections.items()
+            if isinstance(value, dict) and isinstance(value.get("runtime"), dict)
+        }
     except UserError as error:
         checks = [Check("profile", "missing", error.format_message())]
     checks += check_versions(root)
-    checks += check_torch(str(runtime.get("device", "cpu")), str(runtime.get("dtype", "float32")))
+    wanted = [
+        (f"{name}.runtime", one.get("device", "cpu"), one.get("dtype", "float32")) for name, one in runtimes.items()
+    ]
+    for section, device, dtype in wanted or [("runtime", "cpu", "float32")]:
+        checks += [one for one in check_torch(str(device), str(dtype), section) if one not in checks]
     checks += [check_codec(), *check_machine(root)]
-    checks += check_model(root, str(runtime["model"])) if runtime.get("model") else []
+    for model in dict.fromkeys(str(one["model"]) for one in runtimes.values() if one.get("model")):
+        checks += check_model(root, model)
     return [*checks, check_assets(root), check_dvc(root)]
 
 

@@ -148,13 +148,23 @@ def write_csv(path: str | Path, rows: Iterable[Mapping], columns: Sequence[str])
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """Read a CSV file into one dict a row.
+    """Read a CSV file (UTF-8, with or without a byte order mark) into one dict a row.
 
     Raises:
-        UserError: when the file is missing.
+        UserError: when the file is missing or cannot be read, a column stands there twice, or a row has more cells
+            than there are columns.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, names = list(reader), list(reader.fieldnames or [])
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file.") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error}).") from error
+    if again := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{path}: column {again[0]!r} stands there twice; expected each once.")
+    for line, row in enumerate(rows, start=2):
+        if None in row:
+            raise UserError(f"{path}, line {line}: more cells than the {len(names)} columns of the first line.")
+    return rows

@@ -1,0 +1,1 @@
+"""Stages of the resource planner (seed 002)."""
