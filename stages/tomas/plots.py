@@ -9,10 +9,9 @@ import click
 @click.option("--memory", required=True, help="What the stage tomas-export_weights wrote.")
 @click.option("--metrics", required=True, type=click.Path(path_type=Path), help="Folder of the arms' CSV files.")
 def main(memory: str, metrics: Path) -> None:
-    from qwenlab.tomas.plots import draw
-
     from qwenlab.core.params import load_raw
     from qwenlab.tomas.export import read_memory
+    from qwenlab.tomas.plots import draw
 
     draw(read_memory(memory), metrics, list(load_raw("tomas.arms")))
 
