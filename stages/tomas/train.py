@@ -15,12 +15,15 @@ def main(arm: str, tasks: str, memory: str, out: str) -> None:
     from qwenlab.core.params import load, load_raw
     from qwenlab.tomas.decoder import HeadConfig
     from qwenlab.tomas.model import Runtime
-    from qwenlab.tomas.train import Train, run
+    from qwenlab.tomas.solver import Objective
+    from qwenlab.tomas.tasks import Capacity
+    from qwenlab.tomas.train import Goal, Train, run
 
     runtime = load("tomas.runtime", Runtime)
     if not relaunch(runtime.processes, runtime.device, "stages.tomas.train", sys.argv[1:]):
         head = load(f"tomas.arms.{arm}", HeadConfig)
-        run(load("tomas.train", Train), runtime, head, load_raw("tomas")["seeds"], memory, tasks, out)
+        goal = Goal(load("tomas.capacity", Capacity), load("tomas.objective", Objective))
+        run(load("tomas.train", Train), runtime, head, goal, load_raw("tomas")["seeds"], memory, tasks, out)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from qwenlab.core.errors import UserError
 from qwenlab.core.io import read_json
 from qwenlab.core.params import load_raw
-from qwenlab.tomas.heuristics import needs_of, score_heuristics
+from qwenlab.tomas.heuristics import score_heuristics
 from qwenlab.tomas.language import duration_in
 from qwenlab.tomas.prepare import ProfileParams, prepare_profile, read_prepared
 from qwenlab.tomas.profiling import COLUMNS, RESOURCES, Profile

@@ -7,10 +7,10 @@ import numpy as np
 
 from qwenlab.core.io import write_json
 from qwenlab.core.summary import rounded
-from qwenlab.tomas.judging import judge_plan, needs_of
+from qwenlab.tomas.judging import judge_plan
 from qwenlab.tomas.profiling import Profile
 from qwenlab.tomas.solver import HEURISTICS, INFORMED, Objective, heuristic_values, plan_by
-from qwenlab.tomas.tasks import Capacity, read_tasks
+from qwenlab.tomas.tasks import Capacity, needs_of, read_tasks
 
 
 def score_heuristics(

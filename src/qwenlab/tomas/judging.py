@@ -6,19 +6,12 @@ import numpy as np
 
 from qwenlab.tomas.profiling import Profile
 from qwenlab.tomas.solver import Need, fitting, in_time
-from qwenlab.tomas.tasks import Capacity, free_resources
 
 COLUMNS = (
     "seed", "id", "new", "tool_ok", "exact", "top3", "valid", "regret", "probability", "consistent",
     "masked_exact", "masked_valid", "masked_feasible", "masked_regret",
 )  # fmt: skip
 BINS = 10  # of the calibration
-
-
-def needs_of(tasks: list[dict], states: np.ndarray, capacity: Capacity) -> list[Need]:
-    """What every task asks for, as numbers."""
-    free = free_resources(states.astype(np.float64), capacity.array())
-    return [Need(task["tool_id"], task["size"], free[index], task["deadline_ms"]) for index, task in enumerate(tasks)]
 
 
 def judge_plan(profile: Profile, need: Need, values: np.ndarray, best: int, plan: int) -> tuple[int, float]:

@@ -116,7 +116,10 @@ class Planner(nn.Module):
         tool_labels: torch.Tensor | None = None,
         config_labels: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """`tool_logits` [B, T], `config_logits` [B, N], and with labels `loss`: CE(tool) + lambda CE(config)."""
+        """`tool_logits` [B, T], `config_logits` [B, N], and with labels `loss`: CE(tool) + lambda CE(config).
+
+        `config_labels`: rows `[B]`, or probabilities `[B, N]`.
+        """
         tool_logits, config_logits = self.decoder(self.hidden(input_ids, attention_mask, states))
         output = {"tool_logits": tool_logits, "config_logits": config_logits}
         if tool_labels is not None and config_labels is not None:
@@ -127,8 +130,12 @@ class Planner(nn.Module):
 
 
 def prompts(tokenizer, tasks: list[str]) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask` [B, L] of tasks in Qwen's chat format, padded on the right."""
-    texts = [f"<|im_start|>user\n{normalise_durations(task)}<|im_end|>\n<|im_start|>assistant\n" for task in tasks]
+    """`input_ids` and `attention_mask` [B, L] of tasks, padded on the right; each closed by the end of text.
+
+    Heads read hidden states and nothing is written, so there is no chat template around a task: to a small tokenizer
+    it would be as long as the task.
+    """
+    texts = [normalise_durations(task) + tokenizer.eos_token for task in tasks]
     encoded = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
     return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
 

@@ -17,11 +17,11 @@ from qwenlab.core.io import write_csv, write_json
 from qwenlab.core.seeding import seed_everything
 from qwenlab.core.summary import medians, rounded
 from qwenlab.tomas.export import Memory
-from qwenlab.tomas.judging import COLUMNS, feasible_under, judge_plan, needs_of, summary
+from qwenlab.tomas.judging import COLUMNS, feasible_under, judge_plan, summary
 from qwenlab.tomas.model import Runtime
 from qwenlab.tomas.planner import LoadedPlanner, load_planner
 from qwenlab.tomas.solver import Objective
-from qwenlab.tomas.tasks import Capacity, read_tasks
+from qwenlab.tomas.tasks import Capacity, needs_of, read_tasks
 
 TOP = 3  # plans a task that are looked at
 

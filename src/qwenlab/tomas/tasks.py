@@ -177,6 +177,12 @@ def read_tasks(folder: str | Path, split: str) -> tuple[list[dict], np.ndarray]:
     return [json.loads(line) for line in lines], load_file(Path(folder) / "states.safetensors")[split]
 
 
+def needs_of(tasks: list[dict], states: np.ndarray, capacity: Capacity) -> list[Need]:
+    """What every task asks for, as numbers."""
+    free = free_resources(states.astype(np.float64), capacity.array())
+    return [Need(task["tool_id"], task["size"], free[index], task["deadline_ms"]) for index, task in enumerate(tasks)]
+
+
 def read_state(path: str | Path) -> np.ndarray:
     """A state series [32, 4] from a CSV with the columns of `RESOURCES`: utilisation in [0, 1], oldest first.
 

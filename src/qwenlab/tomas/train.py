@@ -6,6 +6,7 @@ The memory holds the configurations that are known in training; new ones are app
 
 import shutil
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -23,7 +24,9 @@ from qwenlab.core.seeding import seed_everything
 from qwenlab.tomas.decoder import HeadConfig
 from qwenlab.tomas.export import Memory, read_memory
 from qwenlab.tomas.model import FILES, Lora, Planner, Runtime, build_decoder, load_backbone, prompts, with_lora
-from qwenlab.tomas.tasks import read_tasks
+from qwenlab.tomas.solver import Objective
+from qwenlab.tomas.targets import PlanTargets, SoftTargets
+from qwenlab.tomas.tasks import Capacity, needs_of, read_tasks
 
 
 class Train(Params):
@@ -39,17 +42,22 @@ class Train(Params):
     config_weight: float = Field(ge=0, description="lambda of the joint loss (seed 002, 4)")
     lora: Lora
     queries: int = Field(ge=0, description="learned queries over all hidden states; 0 reads the last token only")
+    soft_targets: SoftTargets
     save_steps: int = Field(ge=0, description="steps between checkpoints; 0 for none")
 
 
 @dataclass(frozen=True)
 class TaskSet(torch.utils.data.Dataset):
-    """Tasks, states `[M, 32, 4]`, and labels `[M]`: tool ids, and rows of the decoder."""
+    """Tasks, states `[M, 32, 4]`, and labels `[M]`: tool ids, and rows of the decoder.
+
+    `targets` turns tasks and their rows into what the configuration head learns; by default the rows as they are.
+    """
 
     texts: list[str]
     states: torch.Tensor
     tools: torch.Tensor
     configs: torch.Tensor
+    targets: Callable[[list[int], torch.Tensor], torch.Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -66,7 +74,7 @@ def known_memory(memory: Memory) -> tuple[Memory, np.ndarray]:
     return Memory(memory.weights[ids], part, np.zeros(len(ids), bool)), ids
 
 
-def task_set(tasks: list[dict], states: np.ndarray, rows: np.ndarray) -> TaskSet:
+def task_set(tasks: list[dict], states: np.ndarray, rows: np.ndarray, targets: PlanTargets | None = None) -> TaskSet:
     """Tasks with their labels; `rows` are the configuration ids in the decoder's order."""
     row_of = {int(config): row for row, config in enumerate(rows)}
     return TaskSet(
@@ -74,6 +82,7 @@ def task_set(tasks: list[dict], states: np.ndarray, rows: np.ndarray) -> TaskSet
         torch.tensor(states),
         torch.tensor([task["tool_id"] for task in tasks]),
         torch.tensor([row_of[task["config_id"]] for task in tasks]),
+        targets,
     )
 
 
@@ -81,11 +90,12 @@ def collator(data: TaskSet, tokenizer):
     """Indices of a batch -> what `Planner.forward` takes."""
 
     def collate(indices: list[int]) -> dict[str, torch.Tensor]:
+        best = data.configs[indices]
         return {
             **prompts(tokenizer, [data.texts[index] for index in indices]),
             "states": data.states[indices],
             "tool_labels": data.tools[indices],
-            "config_labels": data.configs[indices],
+            "config_labels": best if data.targets is None else data.targets(indices, best),
         }
 
     return collate
@@ -177,12 +187,21 @@ def train_seed(params: Train, runtime: Runtime, head: HeadConfig, memory: Memory
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What a plan is good for: the machine, and what is minimised."""
+
+    capacity: Capacity
+    objective: Objective
+
+
+@dataclass(frozen=True)
 class Job:
     """One seed of one arm, with all that it needs: it may run in a process of its own."""
 
     params: Train
     runtime: Runtime
     head: HeadConfig
+    goal: Goal
     seed: int
     memory_dir: str
     tasks_dir: str
@@ -196,7 +215,10 @@ def run_job(job: Job) -> None:
     if job.threads:
         torch.set_num_threads(job.threads)
     memory, rows = known_memory(read_memory(job.memory_dir))
-    data = task_set(*read_tasks(job.tasks_dir, "train"), rows)
+    tasks, states = read_tasks(job.tasks_dir, "train")
+    values = job.goal.objective.values(memory.profile, job.goal.capacity.array())
+    needs = needs_of(tasks, states, job.goal.capacity)
+    data = task_set(tasks, states, rows, PlanTargets(job.params.soft_targets, memory.profile, values, needs))
     work = Path(job.out) / f"work{job.seed}"
     if main_process():
         stamp(make_dir(work), job.fingerprint)
@@ -212,6 +234,7 @@ def run(
     params: Train,
     runtime: Runtime,
     head: HeadConfig,
+    goal: Goal,
     seeds: list[int],
     memory_dir: str | Path,
     tasks_dir: str | Path,
@@ -223,8 +246,8 @@ def run(
     a second thread. Several training processes (`runtime.processes`) train one seed together instead.
     """
     out = make_dir(out)
-    settings = [params.model_dump(), runtime.model_dump(), head.model_dump()]
-    code = [Path(__file__).with_name(f"{name}.py") for name in ("train", "model", "decoder")]
+    settings = [params.model_dump(), runtime.model_dump(), head.model_dump(), goal.capacity.model_dump(), goal.objective.model_dump()]
+    code = [Path(__file__).with_name(f"{name}.py") for name in ("train", "targets", "model", "decoder")]
     now = fingerprint(settings, [memory_dir, tasks_dir], code)
     wanted = {f"{kind}{seed}" for seed in seeds for kind in ("seed", "work")}
     if main_process():
@@ -235,7 +258,7 @@ def run(
     todo = [seed for seed in seeds if not (out / f"seed{seed}").exists()]
     at_once = min(runtime.seeds_at_once, len(todo))
     jobs = [
-        Job(params, runtime, head, seed, str(memory_dir), str(tasks_dir), str(out), now, 1 if at_once > 1 else None)
+        Job(params, runtime, head, goal, seed, str(memory_dir), str(tasks_dir), str(out), now, 1 if at_once > 1 else None)
         for seed in todo
     ]
     if at_once > 1 and not launched():

@@ -1,0 +1,1 @@
+"""hsa (seed 003): hierarchical semantic attention and feedback masking."""
