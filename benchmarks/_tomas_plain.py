@@ -22,7 +22,8 @@ from qwenlab.tomas.encoder import (
 from qwenlab.tomas.model import Planner, Runtime, load_backbone, prompts, with_lora
 from qwenlab.tomas.pretrain import EncoderPretrainDataset, Pretrain, collate
 from qwenlab.tomas.profiling import COLUMNS, Profile
-from qwenlab.tomas.train import TaskSet, Train, make_trainer, task_set
+from qwenlab.tomas.task_set import TaskSet, task_set
+from qwenlab.tomas.train import Train, make_trainer
 
 LONGEST = 96  # tokens of a written plan; a whole one has about half of that
 

@@ -96,14 +96,22 @@ def memory(memory_dir: Path):
 
 
 @pytest.fixture(scope="session")
+def goal(capacity, objective):
+    from qwenlab.tomas.train import Goal
+
+    return Goal(capacity, objective)
+
+
+@pytest.fixture(scope="session")
 def train_params():
     from qwenlab.tomas.model import Lora
+    from qwenlab.tomas.targets import SoftTargets
     from qwenlab.tomas.train import Train
 
     lora = Lora(r=4, alpha=8, dropout=0.0, target_modules=["q_proj", "v_proj"])
     return Train(
         steps=4, batch=8, lr=1e-3, head_lr=1e-3, memory_lr=1e-3, weight_decay=0.01, warmup_steps=1,
-        config_weight=1.0, lora=lora, queries=2, save_steps=0,
+        config_weight=1.0, lora=lora, queries=2, soft_targets=SoftTargets(share=0.3, temperature=0.05), save_steps=0,
     )  # fmt: skip
 
 

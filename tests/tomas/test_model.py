@@ -14,7 +14,8 @@ from qwenlab.core.seeding import seed_everything
 from qwenlab.tomas.decoder import HeadConfig
 from qwenlab.tomas.model import Planner, TemporalEncoder, build_decoder, load_backbone, prompts, with_lora
 from qwenlab.tomas.planner import load_planner
-from qwenlab.tomas.train import TaskSet, build_planner, known_memory, run, task_set, train_seed
+from qwenlab.tomas.task_set import TaskSet, task_set
+from qwenlab.tomas.train import build_planner, known_memory, run, train_seed
 
 HEAD = HeadConfig(init="memory", train_memory=True, key_map=False, kind="cosine", mlp_size=0)
 TASKS = ["Translate this letter into English, small, within 5 s.", "Find all objects in the image. It is huge."]
@@ -152,7 +153,7 @@ def test_training_lowers_the_loss_and_is_the_same_twice(train_params, runtime, m
     assert losses[0] == losses[1] and losses[2] < 0.9 * losses[0]
 
 
-def test_two_processes_train_as_one(train_params, runtime, memory, memory_dir, tasks_dir, tmp_path: Path, root: Path):
+def test_two_processes_train_as_one(train_params, runtime, goal, memory, memory_dir, tasks_dir, tmp_path, root):
     """accelerate launch with gloo: the same global batch, the same weights afterwards."""
     import os
     import subprocess
@@ -164,13 +165,23 @@ from pathlib import Path
 from qwenlab.core.io import read_json
 from qwenlab.tomas.decoder import HeadConfig
 from qwenlab.tomas.model import Runtime
-from qwenlab.tomas.train import Train, run
+from qwenlab.tomas.solver import Objective
+from qwenlab.tomas.tasks import Capacity
+from qwenlab.tomas.train import Goal, Train, run
 said = read_json({str(tmp_path / "said.json")!r})
 run(Train(**said["train"]), Runtime(**{{**said["runtime"], "processes": int(sys.argv[1])}}), HeadConfig(**said["head"]),
-    [0], {str(memory_dir)!r}, {str(tasks_dir)!r}, {str(tmp_path)!r} + "/out" + sys.argv[1])
+    Goal(Capacity(**said["capacity"]), Objective(**said["objective"])), [0],
+    {str(memory_dir)!r}, {str(tasks_dir)!r}, {str(tmp_path)!r} + "/out" + sys.argv[1])
 """
     (tmp_path / "both.py").write_text(code)
-    said = {"train": train_params.model_dump(), "runtime": runtime.model_dump(), "head": HEAD.model_dump()}
+    parts = {
+        "train": train_params,
+        "runtime": runtime,
+        "head": HEAD,
+        "capacity": goal.capacity,
+        "objective": goal.objective,
+    }
+    said = {name: part.model_dump() for name, part in parts.items()}
     write_json(tmp_path / "said.json", said)
     launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
                 "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]  # fmt: skip
@@ -195,9 +206,9 @@ run(Train(**said["train"]), Runtime(**{{**said["runtime"], "processes": int(sys.
 
 
 def test_a_finished_seed_is_kept_until_something_changes(
-    train_params, runtime, memory_dir, tasks_dir, tmp_path, capsys
+    train_params, runtime, goal, memory_dir, tasks_dir, tmp_path, capsys
 ):
-    arguments = (runtime, HEAD, [0], memory_dir, tasks_dir, tmp_path / "out")
+    arguments = (runtime, HEAD, goal, [0], memory_dir, tasks_dir, tmp_path / "out")
     run(train_params, *arguments)
     file = tmp_path / "out" / "seed0" / "planner.safetensors"
     first = file.stat().st_mtime_ns
@@ -210,12 +221,12 @@ def test_a_finished_seed_is_kept_until_something_changes(
 
 
 def test_a_killed_training_goes_on_at_its_checkpoint_and_ends_the_same(
-    train_params, runtime, memory, memory_dir, tasks_dir, tmp_path: Path, monkeypatch, capsys
+    train_params, runtime, goal, memory, memory_dir, tasks_dir, tmp_path, monkeypatch, capsys
 ):
     from transformers import Trainer
 
     params = train_params.model_copy(update={"steps": 6, "save_steps": 3})
-    arguments = (params, runtime, HEAD, [0], memory_dir, tasks_dir)
+    arguments = (params, runtime, HEAD, goal, [0], memory_dir, tasks_dir)
     run(*arguments, tmp_path / "whole")
     step = Trainer.training_step
 

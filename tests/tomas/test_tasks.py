@@ -26,6 +26,7 @@ from qwenlab.tomas.tasks import (
     Tasks,
     clear_states,
     free_resources,
+    needs_of,
     random_states,
     read_state,
     read_tasks,

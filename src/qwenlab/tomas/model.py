@@ -130,12 +130,8 @@ class Planner(nn.Module):
 
 
 def prompts(tokenizer, tasks: list[str]) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask` [B, L] of tasks, padded on the right; each closed by the end of text.
-
-    Heads read hidden states and nothing is written, so there is no chat template around a task: to a small tokenizer
-    it would be as long as the task.
-    """
-    texts = [normalise_durations(task) + tokenizer.eos_token for task in tasks]
+    """`input_ids` and `attention_mask` [B, L] of tasks in Qwen's chat format, padded on the right."""
+    texts = [f"<|im_start|>user\n{normalise_durations(task)}<|im_end|>\n<|im_start|>assistant\n" for task in tasks]
     encoded = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
     return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
 

@@ -6,7 +6,6 @@ The memory holds the configurations that are known in training; new ones are app
 
 import shutil
 import sys
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -23,9 +22,10 @@ from qwenlab.core.resume import fingerprint, stamp, stamped
 from qwenlab.core.seeding import seed_everything
 from qwenlab.tomas.decoder import HeadConfig
 from qwenlab.tomas.export import Memory, read_memory
-from qwenlab.tomas.model import FILES, Lora, Planner, Runtime, build_decoder, load_backbone, prompts, with_lora
+from qwenlab.tomas.model import FILES, Lora, Planner, Runtime, build_decoder, load_backbone, with_lora
 from qwenlab.tomas.solver import Objective
 from qwenlab.tomas.targets import PlanTargets, SoftTargets
+from qwenlab.tomas.task_set import TaskSet, collator, task_set
 from qwenlab.tomas.tasks import Capacity, needs_of, read_tasks
 
 
@@ -46,59 +46,12 @@ class Train(Params):
     save_steps: int = Field(ge=0, description="steps between checkpoints; 0 for none")
 
 
-@dataclass(frozen=True)
-class TaskSet(torch.utils.data.Dataset):
-    """Tasks, states `[M, 32, 4]`, and labels `[M]`: tool ids, and rows of the decoder.
-
-    `targets` turns tasks and their rows into what the configuration head learns; by default the rows as they are.
-    """
-
-    texts: list[str]
-    states: torch.Tensor
-    tools: torch.Tensor
-    configs: torch.Tensor
-    targets: Callable[[list[int], torch.Tensor], torch.Tensor] | None = None
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def __getitem__(self, index: int) -> int:
-        return index  # the collator takes what it needs, in one go
-
-
 def known_memory(memory: Memory) -> tuple[Memory, np.ndarray]:
     """The part of a memory that training knows, and the ids of its rows in the whole."""
     ids = np.flatnonzero(~memory.new)
     profile = memory.profile
     part = type(profile)(profile.registry, profile.tool_ids[ids], profile.resources[ids])
     return Memory(memory.weights[ids], part, np.zeros(len(ids), bool)), ids
-
-
-def task_set(tasks: list[dict], states: np.ndarray, rows: np.ndarray, targets: PlanTargets | None = None) -> TaskSet:
-    """Tasks with their labels; `rows` are the configuration ids in the decoder's order."""
-    row_of = {int(config): row for row, config in enumerate(rows)}
-    return TaskSet(
-        [task["text"] for task in tasks],
-        torch.tensor(states),
-        torch.tensor([task["tool_id"] for task in tasks]),
-        torch.tensor([row_of[task["config_id"]] for task in tasks]),
-        targets,
-    )
-
-
-def collator(data: TaskSet, tokenizer):
-    """Indices of a batch -> what `Planner.forward` takes."""
-
-    def collate(indices: list[int]) -> dict[str, torch.Tensor]:
-        best = data.configs[indices]
-        return {
-            **prompts(tokenizer, [data.texts[index] for index in indices]),
-            "states": data.states[indices],
-            "tool_labels": data.tools[indices],
-            "config_labels": best if data.targets is None else data.targets(indices, best),
-        }
-
-    return collate
 
 
 def make_trainer(params: Train, runtime: Runtime, planner: Planner, data: TaskSet, tokenizer, seed: int, out: Path):
@@ -246,8 +199,8 @@ def run(
     a second thread. Several training processes (`runtime.processes`) train one seed together instead.
     """
     out = make_dir(out)
-    settings = [params.model_dump(), runtime.model_dump(), head.model_dump(), goal.capacity.model_dump(), goal.objective.model_dump()]
-    code = [Path(__file__).with_name(f"{name}.py") for name in ("train", "targets", "model", "decoder")]
+    settings = [part.model_dump() for part in (params, runtime, head, goal.capacity, goal.objective)]
+    code = [Path(__file__).with_name(f"{name}.py") for name in ("train", "task_set", "targets", "model", "decoder")]
     now = fingerprint(settings, [memory_dir, tasks_dir], code)
     wanted = {f"{kind}{seed}" for seed in seeds for kind in ("seed", "work")}
     if main_process():
@@ -257,9 +210,9 @@ def run(
                 shutil.rmtree(path)
     todo = [seed for seed in seeds if not (out / f"seed{seed}").exists()]
     at_once = min(runtime.seeds_at_once, len(todo))
+    threads = 1 if at_once > 1 else None
     jobs = [
-        Job(params, runtime, head, goal, seed, str(memory_dir), str(tasks_dir), str(out), now, 1 if at_once > 1 else None)
-        for seed in todo
+        Job(params, runtime, head, goal, seed, str(memory_dir), str(tasks_dir), str(out), now, threads) for seed in todo
     ]
     if at_once > 1 and not launched():
         with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool:
