@@ -9,10 +9,10 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test check bench clean
+.PHONY: help install repro test test-llamafactory check bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' Makefile
 
 install: .venv/.installed ## make .venv with the pinned packages and this one (does nothing when done)
 
@@ -37,6 +37,25 @@ repro: install ## run the pipeline, then print the acceptance table (also when a
 
 test: install ## run the tests on two processes
 	python -m pytest -n 2
+
+test-llamafactory: .venv-llamafactory/.installed ## run the tests of the LLaMA-Factory plugin, in an environment of their own
+	.venv-llamafactory/bin/python -m pytest tests_llamafactory
+
+# Torch and CUDA, most of it, are links to those of .venv. They lie on the path, not in site-packages: there, pip would
+# follow the links when it removes a package.
+.venv-llamafactory/.installed: requirements-llamafactory.txt pyproject.toml .venv/.installed
+	@[ -x .venv-llamafactory/bin/python ] || .venv/bin/python -m venv .venv-llamafactory
+	@rm -rf .venv-llamafactory/torch && mkdir .venv-llamafactory/torch
+	@find "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" -maxdepth 1 \
+		'(' -name 'torch*' -o -name 'functorch*' -o -name 'triton*' -o -name 'nvidia*' -o -name 'cuda*' ')' \
+		-exec ln -s '{}' .venv-llamafactory/torch/ ';'
+	@echo "$(CURDIR)/.venv-llamafactory/torch" > \
+		"$$(.venv-llamafactory/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch.pth"
+	.venv-llamafactory/bin/python -m pip install --quiet --disable-pip-version-check \
+		--requirement requirements-llamafactory.txt
+	.venv-llamafactory/bin/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --no-build-isolation --editable .
+	@touch $@
 
 check: install ## formatting, lint, types
 	ruff format --check .
