@@ -19,8 +19,11 @@ RUNS = {
     "Qwen2, full, gradient checkpointing": {"model": "qwen2"},
     "Qwen3, LoRA": {"model": "qwen3", "finetuning_type": "lora"},
     "Qwen2.5-VL with images": {"model": "qwen2.5-vl", "template": "qwen2_vl", "cutoff_len": 256},
+    "Qwen2.5-VL with images, neat packing": {
+        "model": "qwen2.5-vl", "template": "qwen2_vl", "cutoff_len": 512, "packing": True, "neat_packing": True,
+    },
     "Qwen2, neat packing": {"model": "qwen2", "packing": True, "neat_packing": True, "cutoff_len": 312},
-}
+}  # fmt: skip
 NEAR = {"preset": "published", "window": [None, None, 5]}
 LEARNING = {"preset": "published", "learn_pair": True, "learn_scale": True, "type_embeddings": True}
 
