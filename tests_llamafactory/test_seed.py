@@ -151,7 +151,7 @@ def test_the_collator_is_loud(load, own_tokenizer):
     _, collator = load("qwen2", "qwen", "right")
     good = feature(own_tokenizer, "I pass.", "No.")
     bad = {
-        "no <|feedback|>": good | {"input_ids": [5] * len(good["input_ids"])},
+        "feature 0: no <|feedback|>": good | {"input_ids": [5] * len(good["input_ids"])},
         "without a single label": good | {"labels": [IGNORE_INDEX] * len(good["labels"])},
         "no semantic_ids for": {key: value for key, value in good.items() if key != "semantic_ids"},
         "3 semantic_ids for": good | {"semantic_ids": [0, 1, 2]},

@@ -42,7 +42,10 @@ class TypedCollator(SFTDataCollatorWith4DAttentionMask):
             if self.feedback is not None and positions[n] is None:
                 token = feedback_token_id(self.tokenizer)
                 options = self.feedback.occurrence, self.feedback.missing
-                row["labels"] = feedback_labels(list(row["input_ids"]), list(row["labels"]), token, *options)
+                try:
+                    row["labels"] = feedback_labels(list(row["input_ids"]), list(row["labels"]), token, *options)
+                except UserError as error:
+                    raise UserError(f"feature {n}: {error.message}") from error
         batch = super().__call__(rows)
         if not (batch["labels"][:, 1:] != IGNORE_INDEX).any():
             raise UserError(f"a batch of {len(rows)} rows without a single label: cutoff_len or feedback takes all.")

@@ -1,6 +1,8 @@
 """The `hsa` and `feedback` blocks of a LLaMA-Factory YAML: read, checked, and taken out of it.
 
-settings, args = parse({"model_name_or_path": ..., "hsa": {"preset": "published"}, "feedback": {}})
+    settings, args = parse({"model_name_or_path": ..., "hsa": {"preset": "published"}, "feedback": {}})
+
+An empty block has the usual values; `hsa` has none, and needs a preset, slope and window, or a folder.
 """
 
 import json
