@@ -154,7 +154,7 @@ def test_training_lowers_the_loss_and_is_the_same_twice(train_params, runtime, m
 
 
 def test_two_processes_train_as_one(train_params, runtime, goal, memory, memory_dir, tasks_dir, tmp_path, root):
-    """accelerate launch with gloo: the same global batch, the same weights afterwards."""
+    """accelerate with gloo: the same global batch, the same weights afterwards."""
     import os
     import subprocess
     import sys
@@ -183,8 +183,7 @@ run(Train(**said["train"]), Runtime(**{{**said["runtime"], "processes": int(sys.
     }
     said = {name: part.model_dump() for name, part in parts.items()}
     write_json(tmp_path / "said.json", said)
-    launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-                "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]  # fmt: skip
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]  # as core.launch has it
     env = {**os.environ, "PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}
     for start, count in (([], "1"), (launcher, "2")):
         subprocess.run(

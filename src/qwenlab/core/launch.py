@@ -1,4 +1,4 @@
-"""Several training processes, by way of `accelerate launch`: the one distributed engine of this project."""
+"""Several training processes under accelerate, the one distributed engine of this project."""
 
 import os
 import subprocess
@@ -24,11 +24,16 @@ def relaunch(processes: int, device: str, module: str, arguments: Sequence[str])
     """
     if processes <= 1 or launched():
         return False
-    where = ["--cpu"] if device == "cpu" else ["--multi_gpu"]
-    command = [
-        sys.executable, "-m", "accelerate.commands.launch", *where, "--num_processes", str(processes),
-        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", module, *arguments,
-    ]  # fmt: skip
+    if device == "cpu":
+        # Not `accelerate launch --cpu`: it starts one process, whatever --num_processes says. This is what it runs
+        # for GPUs; accelerate finds its processes in the environment either way.
+        start = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    else:
+        start = [
+            "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), "--num_machines", "1",
+            "--mixed_precision", "no", "--dynamo_backend", "no",
+        ]  # fmt: skip
+    command = [sys.executable, "-m", *start, "-m", module, *arguments]
     done = subprocess.run(command, check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
