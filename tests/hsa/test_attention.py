@@ -10,8 +10,8 @@ from transformers import DynamicCache
 from qwenlab.core.errors import UserError
 from qwenlab.hsa.attention import PRESETS, HSAConfig, attach, detach, load_hsa, save_hsa, session
 from qwenlab.hsa.cache import CALL
+from qwenlab.hsa.exactness import build
 from qwenlab.hsa.semantics import GLOBAL, LANDMARK, NOISE
-from tests.hsa.conftest import build
 
 # The published settings in small: a landmark fades slowly, noise fast, and beyond 5 tokens it is gone.
 HERE = HSAConfig(slope=(0.0, 0.05, 0.3), window=(None, None, 5))

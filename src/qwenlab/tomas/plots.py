@@ -1,35 +1,24 @@
-"""The pictures of the experiment: accuracy, regret and reliability of every arm, and the memory in two dimensions.
-
-Two runs on the same data write the same bytes: fixed sizes and fonts (matplotlib's own DejaVu Sans, not the
-system's), no time stamps and no version in the files.
-"""
+"""The pictures of the experiment: accuracy, regret and reliability of every arm, and the memory in two dimensions."""
 
 import math
 import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator
 
 from qwenlab.core.errors import UserError
-from qwenlab.core.io import atomic_path, read_csv, read_json
+from qwenlab.core.figures import INK, SOFT, arm_look, new_figure, tidy
+from qwenlab.core.io import read_csv, read_json
 from qwenlab.tomas.export import Memory
 from qwenlab.tomas.judging import COLUMNS, calibration
 
-INK, SOFT, GRID = "#1b1f23", "#5b6168", "#dfe3e6"
-# Okabe and Ito (2008), then a grey: apart for colour-blind readers. Markers say the same without colour.
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5b6168")
-MARKERS = "osD^vP"  # one fewer than colours: 42 pairs before one comes again
 METRICS = {"exact": "the solver's own choice", "valid": "fits and is in time", "top3": "solver's choice in first 3"}
 HATCHED: dict[str, Any] = {"fill": False, "hatch": "////"}
 GROUPS: dict[str, dict[str, Any]] = {"seen configurations": {}, "new configurations": HATCHED}  # column `new`: 0, 1
@@ -94,37 +83,14 @@ def by_seed(rows: Rows, metric: str, new: int | None = None) -> list[float]:
     return [statistics.fmean(values) for values in seeds.values()]
 
 
-@contextmanager
-def _figure(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure, written at the end; from matplotlib's defaults, whatever the user's matplotlibrc says."""
-    with style.context(["default", {"font.size": 11, "axes.edgecolor": "#8a9199", "legend.frameon": False}]):
-        figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
-        yield figure
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, metadata={"Software": None})
-
-
-def _tidy(panel: Axes, title: str = "", subtitle: str = "") -> None:
-    panel.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=20 if subtitle else 6)
-    panel.text(0, 1.03, subtitle, transform=panel.transAxes, fontsize=10, color=SOFT)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.grid(color=GRID, lw=0.8)
-    panel.set_axisbelow(True)
-
-
-def _look(number: int) -> dict[str, Any]:
-    """Colour and marker of an arm or a tool, by its place."""
-    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-
-
 def draw_accuracy(path: Path, tables: dict[str, Rows], rules: list[float]) -> None:
     """A panel a metric, a pair of bars an arm: the mean over seeds, whiskers from the lowest to the highest seed."""
-    with _figure(path, 8, 4) as figure:
+    with new_figure(path, 8, 4) as figure:
         panels = figure.subplots(1, len(METRICS), sharey=True)
         for panel, (metric, meaning) in zip(panels, METRICS.items(), strict=True):
             for number, rows in enumerate(tables.values()):
                 _bars(panel, number, rows, metric)
-            _tidy(panel, metric.replace("top3", "top-3"), meaning)
+            tidy(panel, metric.replace("top3", "top-3"), meaning)
             panel.grid(False, axis="x")
             panel.set_xticks(range(len(tables)), list(tables))
             panel.set(xlabel="arm", ylim=(0, 1.02))
@@ -139,7 +105,7 @@ def draw_accuracy(path: Path, tables: dict[str, Rows], rules: list[float]) -> No
 
 def _bars(panel: Axes, number: int, rows: Rows, metric: str) -> None:
     """Seen (filled) and new (hatched) side by side, and a diamond for all tasks between them."""
-    colour = _look(number)["color"]
+    colour = arm_look(number)["color"]
     for new, look in enumerate(GROUPS.values()):
         if not (seeds := by_seed(rows, metric, new)):  # no task of that kind: no bar
             continue
@@ -155,15 +121,15 @@ def draw_regret(path: Path, tables: dict[str, Rows]) -> None:
     """How many of ALL tasks got a valid plan of at most that regret; plans that are not valid never count."""
     percent = {arm: np.sort([100 * row["regret"] for row in known(rows, "regret")]) for arm, rows in tables.items()}
     right = max([10 * EXACT_REGRET, *(values[-1] for values in percent.values() if len(values))]) * 1.1
-    with _figure(path, 5.6, 4) as figure:
+    with new_figure(path, 5.6, 4) as figure:
         panel = figure.subplots()
         for number, (arm, values) in enumerate(percent.items()):
             at = np.unique([0, *values, right])
             share = np.searchsorted(values, at, side="right") / len(tables[arm])
-            look = _look(number) | {"lw": 2, "ms": 6, "label": arm}
+            look = arm_look(number) | {"lw": 2, "ms": 6, "label": arm}
             # Markers at both ends: plans without any regret, and all valid plans.
             panel.plot(at, share, drawstyle="steps-post", markevery=[0, len(at) - 1], clip_on=False, zorder=3, **look)
-        _tidy(panel)
+        tidy(panel)
         panel.set_xscale("symlog", linthresh=EXACT_REGRET)
         panel.xaxis.set_major_locator(FixedLocator([0, *(10**power for power in range(int(np.log10(right)) + 1))]))
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -176,15 +142,15 @@ def draw_reliability(path: Path, tables: dict[str, Rows]) -> None:
     """A panel an arm: how often a plan is exact against how sure the planner was; the area of a marker is the count."""
     bins = {arm: calibration(known(rows, "probability")) for arm, rows in tables.items()}
     most = max((count for found in bins.values() for *_, count in found), default=1)
-    with _figure(path, 8, 3.6) as figure:
+    with new_figure(path, 8, 3.6) as figure:
         panels = figure.subplots(1, len(bins), sharey=True, squeeze=False)[0]
         for number, (panel, (arm, found)) in enumerate(zip(panels, bins.items(), strict=True)):
-            look, (sure, right, count) = {"color": _look(number)["color"]}, np.array(found).reshape(-1, 3).T
+            look, (sure, right, count) = {"color": arm_look(number)["color"]}, np.array(found).reshape(-1, 3).T
             panel.plot([0, 1], [0, 1], color=SOFT, ls="--", lw=1.2)
             panel.plot(sure, right, lw=1, alpha=0.6, **look)
             look |= {"alpha": 0.75, "edgecolors": INK, "linewidths": 0.6, "clip_on": False}
             panel.scatter(sure, right, LARGEST * count / most, **look)
-            _tidy(panel, arm)
+            tidy(panel, arm)
             panel.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="stated probability")
             panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         panels[0].set_ylabel("share of plans that are exact")
@@ -219,13 +185,13 @@ def draw_memory(path: Path, memory: Memory) -> None:
     profile = memory.profile
     names, first = [name.replace("_", " ") for name in profile.registry.names], np.flatnonzero(profile.tool_ids == 0)
     norm = LogNorm(profile.latency[first].min(), profile.latency[first].max())
-    with _figure(path, 8, 4.9) as figure:
+    with new_figure(path, 8, 4.9) as figure:
         left, right = figure.subplots(1, 2)
         _rows(left, memory, np.arange(len(profile)), profile.tool_ids, names)
-        _tidy(left, "all tools", "colour: tool")
+        tidy(left, "all tools", "colour: tool")
         sizes = [f"{name} input" for name in profile.registry.input_sizes]
         _rows(right, memory, first, profile.resources[first, 0], sizes, norm)
-        _tidy(right, f"{names[0]} only", "colour: latency")
+        tidy(right, f"{names[0]} only", "colour: latency")
         ticks: dict[str, Any] = {"ticks": LogLocator(subs=(1, 2, 5)), "format": "%g"}
         bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=right, label="latency (ms)", pad=0.02, **ticks)
         bar.minorticks_off()
@@ -238,7 +204,7 @@ def _rows(panel: Axes, memory: Memory, rows: np.ndarray, kinds: np.ndarray, name
     places, shares = two_components(directions(memory)[rows], ~new)
     handles = []
     for number, name in enumerate(names):
-        look = _look(number) | ({"color": SOFT} if latency else {})
+        look = arm_look(number) | ({"color": SOFT} if latency else {})
         handles.append(Line2D([], [], ls="none", ms=6, label=name, **look))
         for here, dots in ((~new & (kinds == number), KNOWN_DOT), (new & (kinds == number), NEW_RING)):
             colour = {"c": memory.profile.latency[rows][here], "norm": latency, "cmap": "viridis", "color": None}

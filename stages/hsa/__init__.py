@@ -1,0 +1,1 @@
+"""Stages of hierarchical semantic attention and feedback training (seed 003)."""
