@@ -31,6 +31,7 @@ PHASES = Phases(steps={"expert": 3, "mixed": 2, "reflective": 2}, batch=4, lr=0.
                 cutoff=2000, save_steps=0)  # fmt: skip
 WORLDS = Worlds(seed=0, expert=8, validation=2, test=3, sizes={"puts": 2, "noise": 2, "asks": 2})
 SCORE = Score(batch=4, cutoff=2000, answers="fetch")
+WHOLE = Lora(r=0, alpha=1, dropout=0.0, target_modules=[])
 NONE = Files(**dict.fromkeys(Files.model_fields))
 
 
@@ -50,7 +51,7 @@ def base(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def runtime(base: Path) -> Runtime:
     return Runtime(model=str(base), device="cpu", dtype="float32", impl="sdpa", gradient_checkpointing=False,
-                   lora=None, processes=1, seeds_at_once=1)  # fmt: skip
+                   lora=WHOLE, processes=1, seeds_at_once=1)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def made(tmp_path_factory, runtime) -> Path:
 def test_only_what_follows_feedback_is_learnt_in_phase_3(made: Path, base: Path):
     from transformers import AutoTokenizer
 
-    tokenizer = load_model(Runtime(model=str(base), device="cpu", dtype="float32", impl="sdpa", lora=None,
+    tokenizer = load_model(Runtime(model=str(base), device="cpu", dtype="float32", impl="sdpa", lora=WHOLE,
                                    gradient_checkpointing=False, processes=1, seeds_at_once=1),
                            made / "reflect/on/seed0")[1]  # fmt: skip
     assert AutoTokenizer.from_pretrained(made / "reflect/on/seed0").get_vocab() == tokenizer.get_vocab()

@@ -6,6 +6,8 @@ far_noise       largest attention to a token of NOISE from beyond its window
 left_padding    largest change of logits by padding, and likewise for packing two documents, and for a cache
 """
 
+from typing import Any
+
 import torch
 
 from qwenlab.hsa.attention import PRESETS, HSAConfig, attach, detach, session
@@ -40,7 +42,7 @@ def build(family: str, layers: int = 2, **more):
         config = t.Qwen2VLConfig(text_config=text | mrope, vision_config=vision, **special)
         model = t.Qwen2VLForConditionalGeneration(config)
     elif family == "qwen2.5-vl":
-        vision = dict(
+        vision: dict[str, Any] = dict(
             depth=1, hidden_size=16, out_hidden_size=32, num_heads=2, intermediate_size=24, patch_size=4,
             window_size=16, fullatt_block_indexes=[0],
         )  # fmt: skip

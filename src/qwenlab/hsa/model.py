@@ -15,7 +15,7 @@ from qwenlab.hsa.feedback import add_feedback_token
 class Lora(Params):
     """An adapter instead of all weights."""
 
-    r: int = Field(ge=1)
+    r: int = Field(ge=0, description="rank; 0 trains all weights")
     alpha: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
     target_modules: list[str]
@@ -29,7 +29,7 @@ class Runtime(Params):
     dtype: Literal["float32", "bfloat16"]
     impl: Literal["sdpa", "eager", "gather", "flex"]
     gradient_checkpointing: bool
-    lora: Lora | None
+    lora: Lora
     processes: int = Field(ge=1, description="training processes of one seed")
     seeds_at_once: int = Field(ge=1, description="seeds trained side by side, on a thread each")
 
@@ -66,7 +66,7 @@ def new_model(runtime: Runtime, arm: Arm) -> tuple[Any, Any]:
     """The base with the feedback token and semantic attention, ready to be trained, and its tokenizer."""
     model, tokenizer = _base(runtime, runtime.model)
     attach(model, arm.attention, runtime.impl)
-    if runtime.lora is not None:
+    if runtime.lora.r:
         from peft import LoraConfig, get_peft_model
 
         lora = runtime.lora

@@ -7,7 +7,7 @@ two ways of phase 3 start from the same weights.
 
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,7 @@ def run_job(job: Job) -> None:
             stamp(folder, job.fingerprint)
 
 
-def run(params: Phases, runtime: Runtime, arm: Arm, seeds: list[int], files: dict[str, str | Path],
+def run(params: Phases, runtime: Runtime, arm: Arm, seeds: list[int], files: Mapping[str, str | Path],
         start: str | Path | None, out: str | Path) -> None:  # fmt: skip
     """Train every seed into `<out>/seed<k>/`. What an earlier run finished is kept if nothing changed since.
 

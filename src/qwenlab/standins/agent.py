@@ -67,6 +67,7 @@ def build_model(recipe: Recipe, tokenizer):
         max_position_embeddings=4096,
         tie_word_embeddings=True,
         initializer_range=0.1,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},  # as Qwen2.5 has it
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -167,8 +168,11 @@ class Copying:
         return self.losses(*streams(self.words, 32, 64, 3, 10, self.rng, change=self.recipe.change))[0]
 
     def chat(self, step: int) -> torch.Tensor:
-        """Chats of 200 tokens; in the second half, every other one has 1000."""
-        batch, length, most = (4, 1000, 30) if step % 2 and step > self.recipe.chat_steps // 2 else (16, 200, 12)
+        """Chats of 200 tokens; after the first third, every other one has 600 to 1400, with many keys said once."""
+        batch, length, most = 16, 200, 12
+        if step % 2 and step > self.recipe.chat_steps // 3:
+            length = int(self.rng.choice([600, 1000, 1400]))
+            batch, most = 4000 // length, 60
         return self.losses(*chats(self.words, self.marks, batch, length, most, self.rng, self.recipe.change))[0]
 
     def losses(self, ids: np.ndarray, known: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
