@@ -38,11 +38,11 @@ def build(family: str, layers: int = 2, **more):
     elif family == "qwen3":
         model = t.Qwen3ForCausalLM(t.Qwen3Config(**text, head_dim=8))
     elif family == "qwen2-vl":
-        vision = dict(depth=1, embed_dim=16, hidden_size=32, num_heads=2, mlp_ratio=2, patch_size=4)
+        vision: dict[str, Any] = dict(depth=1, embed_dim=16, hidden_size=32, num_heads=2, mlp_ratio=2, patch_size=4)
         config = t.Qwen2VLConfig(text_config=text | mrope, vision_config=vision, **special)
         model = t.Qwen2VLForConditionalGeneration(config)
     elif family == "qwen2.5-vl":
-        vision: dict[str, Any] = dict(
+        vision = dict(
             depth=1, hidden_size=16, out_hidden_size=32, num_heads=2, intermediate_size=24, patch_size=4,
             window_size=16, fullatt_block_indexes=[0],
         )  # fmt: skip
