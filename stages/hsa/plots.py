@@ -1,4 +1,4 @@
-"""Plots of semantic attention. Run: python -m stages.hsa.plots --worlds ... --models data/hsa/reflect --metrics ..."""
+"""Plots of semantic attention. Run: python -m stages.hsa.plots --worlds ... --models data/hsa/train --metrics ..."""
 
 from pathlib import Path
 

@@ -41,7 +41,7 @@ def base(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("base")
     recipe = Recipe(seed=0, hidden=16, layers=2, heads=2, mlp=16, vocab=600, short_steps=0, long_steps=0,
-                    chat_steps=0, change=0, lr=0.1)  # fmt: skip
+                    chat_steps=0, far_steps=0, change=0, lr=0.1)  # fmt: skip
     tokenizer = build_tokenizer(recipe.vocab)
     build_model(recipe, tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -72,7 +72,8 @@ def made(tmp_path_factory, runtime) -> Path:
     run(PHASES, runtime, ON, [0, 1], files, None, folder / "train")
     run(PHASES, runtime, ON, [0, 1], {"reflective": folder / "explore/reflective.jsonl"}, folder / "train",
         folder / "reflect" / "on")  # fmt: skip
-    score_arm("on", SCORE, runtime, ON, folder / "worlds", folder / "explore", folder / "reflect/on", folder)
+    score_arm("on", SCORE, runtime, ON, folder / "worlds", folder / "explore", folder / "train",
+              folder / "reflect/on", folder)  # fmt: skip
     return folder
 
 

@@ -40,6 +40,7 @@ class Arm(Params):
     attention: HSAConfig
     shuffle: bool = Field(description="types dealt out anew among the messages of a trajectory: a placebo")
     feedback: bool = Field(description="phase 3 learns only what stands behind <|feedback|>")
+    times_steps: int = Field(1, ge=1, description="so many times the steps of phases 1 and 2")
 
 
 def device_of(name: str) -> str:
@@ -82,7 +83,10 @@ def new_model(runtime: Runtime, arm: Arm) -> tuple[Any, Any]:
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Weights (or the adapter) and tokenizer as transformers and peft have them, hsa.json and hsa.safetensors."""
-    model.save_pretrained(folder)
+    # The parameters of hsa have a file of their own; in the weights, a stock model would warn of them.
+    peft = hasattr(model, "peft_config")
+    plain = None if peft else {name: value for name, value in model.state_dict().items() if ".hsa." not in name}
+    model.save_pretrained(folder, state_dict=plain)
     tokenizer.save_pretrained(folder)
     save_hsa(model, folder)
 

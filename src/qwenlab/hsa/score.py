@@ -1,9 +1,13 @@
 """Score one arm on held-out worlds, by what it says with all that came before as it was (teacher forcing).
 
+After phase 2:
 - recall.1x, .2x, .4x: answers that are right, word for word, with one, two and four times the noise
 - length_ratio.2x, .4x: recall there / recall at 1x
-- loss.1x ...: mean cross-entropy of the answers' tokens (all that the assistant writes)
+- loss.1x ...: mean cross-entropy of all that the assistant writes
+
+After phase 3, which learns nothing but the reflective part:
 - recovery: wrong answers of the explorer that are put right after `<|feedback|>`
+- reflected.recall: recall at 1x once more; what phase 3 made it forget
 """
 
 from collections.abc import Iterator
@@ -26,7 +30,7 @@ from qwenlab.hsa.model import Arm, Runtime, load_model
 from qwenlab.hsa.semantics import IGNORE_INDEX
 from qwenlab.hsa.train import examples_of
 
-COLUMNS = ("seed", "item", "set", "number", "right", "loss")
+COLUMNS = ("seed", "item", "set", "right", "loss")
 
 
 class Score(Params):
@@ -72,52 +76,66 @@ def opening(tokenizer: Any, word: str | None) -> int | None:
     return None if word is None else tokenizer.encode(word, add_special_tokens=False)[0]
 
 
-def score_seed(params: Score, arm: Arm, model: Any, tokenizer: Any, files: dict[str, Path], seed: int):
+def score_file(params: Score, arm: Arm, loaded: tuple[Any, Any], name: str, file: Path, seed: int):
+    """Share of right answers, mean loss of all that the assistant writes, and a row for every answer that counts."""
+    model, tokenizer = loaded
+    examples = examples_of(file, tokenizer, params.cutoff, arm.shuffle, False, seed)
+    wanted, feedback = opening(tokenizer, params.answers), feedback_token_id(tokenizer)
+    rows, summed = [], 0.0
+    for item, start, token, right, loss in judged(model, tokenizer, examples, params.batch):
+        summed += loss
+        told = feedback in examples[item]["input_ids"][:start]
+        if (wanted is None or token == wanted) and (name != "reflective" or told):
+            rows.append({
+                "seed": seed, "item": f"{name}-{item}-{start}", "set": name, "right": int(right),
+                "loss": float(f"{loss:.6g}"),
+            })  # fmt: skip
+    if not rows:
+        raise UserError(f"{file}: no answer opens with {params.answers!r} (hsa.score.answers).")
+    tokens = sum(label != IGNORE_INDEX for one in examples for label in one["labels"])
+    return sum(row["right"] for row in rows) / len(rows), summed / tokens, rows
+
+
+def score_seed(params: Score, arm: Arm, runtime: Runtime, models: Path, reflected: Path, files: dict[str, Path],
+               errors: Path, seed: int):  # fmt: skip
     """Numbers of one seed, and a row for every answer."""
-    rows: list[dict] = []
-    results: dict[str, Any] = {"recall": {}, "loss": {}}
+    results: dict[str, Any] = {"recall": {}, "loss": {}, "reflected": {}}
+    loaded, rows = load_model(runtime, models), []
     for name, file in files.items():
-        examples = examples_of(file, tokenizer, params.cutoff, arm.shuffle, False, seed)
-        wanted, feedback = opening(tokenizer, params.answers), feedback_token_id(tokenizer)
-        summed, tokens = 0.0, sum(label != IGNORE_INDEX for one in examples for label in one["labels"])
-        for item, start, token, right, loss in judged(model, tokenizer, examples, params.batch):
-            summed += loss
-            told = feedback in examples[item]["input_ids"][:start]
-            if (wanted is None or token == wanted) and (name != "reflective" or told):
-                rows.append({
-                    "seed": seed, "item": f"{name}-{item}-{start}", "set": name, "number": item, "right": int(right),
-                    "loss": float(f"{loss:.6g}"),
-                })  # fmt: skip
-        here = [row["right"] for row in rows if row["set"] == name]
-        if not here:
-            raise UserError(f"{file}: no answer opens with {params.answers!r} (hsa.score.answers).")
-        if name == "reflective":
-            results["recovery"] = sum(here) / len(here)
-        else:
-            results["recall"][name] = sum(here) / len(here)
-            results["loss"][name] = summed / tokens
+        results["recall"][name], results["loss"][name], here = score_file(params, arm, loaded, name, file, seed)
+        rows += here
     base = results["recall"]["1x"]
     results["length_ratio"] = {
         name: value / base if base else 0.0 for name, value in results["recall"].items() if name != "1x"
     }
-    return results, rows
+    loaded = load_model(runtime, reflected)
+    results["recovery"], _, here = score_file(params, arm, loaded, "reflective", errors, seed)
+    results["reflected"]["recall"], _, _ = score_file(params, arm, loaded, "1x", files["1x"], seed)
+    return results, rows + here
 
 
 def score_arm(name: str, params: Score, runtime: Runtime, arm: Arm, worlds: str | Path, explored: str | Path,
-              models: str | Path, metrics: str | Path, split: str = "test") -> None:  # fmt: skip
-    """Write `<arm>.csv` (a row an answer and seed) and `<arm>.json` (medians over seeds, and every seed)."""
+              models: str | Path, reflected: str | Path, metrics: str | Path, split: str = "test") -> None:  # fmt: skip
+    """Write `<arm>.csv` (a row an answer and seed) and `<arm>.json` (medians over seeds, and every seed).
+
+    Args:
+        models: what hsa-train wrote, after phase 2; reflected: what hsa-reflect wrote, after phase 3.
+
+    Raises:
+        UserError: on missing models, and files without an answer that counts.
+    """
     seed_everything(0)
     files = {path.stem.split("_")[1]: path for path in sorted(Path(worlds).glob(f"{split}_*.jsonl"))}
-    files["reflective"] = Path(explored) / "test_reflective.jsonl"
+    errors = Path(explored) / "test_reflective.jsonl"
     rows: list[dict] = []
     by_seed: dict[str, dict] = {}
     for folder in sorted(Path(models).glob("seed*"), key=lambda path: int(path.name[4:])):
         seed = int(folder.name[4:])
-        model, tokenizer = load_model(runtime, folder)
-        results, here = score_seed(params, arm, model, tokenizer, files, seed)
+        after = Path(reflected) / folder.name
+        results, here = score_seed(params, arm, runtime, folder, after, files, errors, seed)
         rows, by_seed[str(seed)] = rows + here, rounded(results)
         print(f"{name} seed {seed}: {by_seed[str(seed)]}", flush=True)
     if not by_seed:
-        raise UserError(f"{models}: no model of any seed in it; run hsa-reflect again.")
+        raise UserError(f"{models}: no model of any seed in it; run hsa-train again.")
     write_csv(Path(metrics) / f"{name}.csv", rows, COLUMNS)
     write_json(Path(metrics) / f"{name}.json", {**medians(by_seed), "seeds": by_seed})

@@ -132,10 +132,13 @@ def run_job(job: Job) -> None:
         model, tokenizer = load_model(job.runtime, Path(job.start) / f"seed{job.seed}", trainable=True)
     model.train()
     losses = {}
+    times = {phase: 1 if phase == "reflective" else job.arm.times_steps for phase in job.params.steps}
+    steps = {phase: count * times[phase] for phase, count in job.params.steps.items()}
+    params = job.params.model_copy(update={"steps": steps})
     for phase, file in job.files.items():
         masked = phase == "reflective" and job.arm.feedback
         examples = examples_of(file, tokenizer, job.params.cutoff, job.arm.shuffle, masked, job.seed)
-        losses[phase] = fit(model, tokenizer, examples, job.params, job.runtime, phase, job.seed, job.work)
+        losses[phase] = fit(model, tokenizer, examples, params, job.runtime, phase, job.seed, job.work)
         print(f"seed {job.seed}, {phase}: mean loss {losses[phase]:.4f}", flush=True)
     if main_process():
         with atomic_dir(job.folder) as folder:

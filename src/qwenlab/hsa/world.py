@@ -69,8 +69,8 @@ def make_world(rng: random.Random, sizes: Sizes, test: bool = False) -> World:
             thing = waiting.pop(0)
             events.append(("put", thing, where[thing]))
         else:
-            # Half of what is seen are the things that will be asked for, or noise would be easy to tell.
-            thing = rng.choice(things if rng.random() < 0.5 else THINGS)
+            # Most of what is seen are the things that will be asked for, or noise would be easy to tell.
+            thing = rng.choice(things if rng.random() < 0.8 else THINGS)
             events.append(("saw", thing, rng.choice(ROOMS)))
     return World(tuple(events), tuple(rng.sample(things, min(sizes.asks, sizes.puts))))
 

@@ -43,6 +43,7 @@ class Recipe(Params):
     short_steps: int = Field(ge=0, description="streams of 24 tokens, two to four keys")
     long_steps: int = Field(ge=0, description="streams of 64 tokens, up to ten keys")
     chat_steps: int = Field(ge=0, description="chats of 200 tokens, later also of 1000")
+    far_steps: int = Field(ge=0, description="chats of up to 2200 tokens, at half the rate")
     change: float = Field(ge=0, le=1, description="how often a key comes back with new words, which count from then on")
     lr: float = Field(gt=0)
 
@@ -175,6 +176,11 @@ class Copying:
             batch, most = 4000 // length, 60
         return self.losses(*chats(self.words, self.marks, batch, length, most, self.rng, self.recipe.change))[0]
 
+    def far(self, step: int) -> torch.Tensor:
+        """Chats of 200 tokens and of 1400 to 2200 by turns."""
+        batch, length, most = (2, int(self.rng.choice([1400, 1800, 2200])), 80) if step % 2 else (16, 200, 12)
+        return self.losses(*chats(self.words, self.marks, batch, length, most, self.rng, self.recipe.change))[0]
+
     def losses(self, ids: np.ndarray, known: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss of a batch, and the share of tokens known from before that the model says right."""
         tokens, here = torch.from_numpy(ids), torch.from_numpy(known)[:, 1:]
@@ -194,7 +200,7 @@ train is in it: no sentence of the trajectories, no semantic type, no feedback.
 Made by `dvc repro -f -s standin-agent` from the recipe `standins.agent` in params.yaml: {steps} steps on random words
 said again, in streams and then in chat turns. What it learnt is to say again what was said last: it is right for
 {quality[copied]:.1%} of what a chat of 200 tokens holds from before, and for {quality[copied_far]:.1%} in chats of
-1,000 tokens. Weights are fp16.
+2,000 tokens. Weights are fp16.
 """
 
 
@@ -208,18 +214,19 @@ def train(recipe: Recipe, out: str | Path) -> dict[str, float]:
     fit(model.parameters(), copying.short, recipe.short_steps, recipe.lr, "agent, short streams", floor=1.0)
     fit(model.parameters(), copying.long, recipe.long_steps, recipe.lr, "agent, long streams", floor=1.0)
     fit(model.parameters(), copying.chat, recipe.chat_steps, recipe.lr, "agent, chats")
+    fit(model.parameters(), copying.far, recipe.far_steps, recipe.lr / 2, "agent, long chats")
     model.eval()
     fresh = Copying(model, tokenizer, recipe, recipe.seed + 1)
     quality = {}
     with torch.no_grad():
-        for name, length, most in (("copied", 200, 12), ("copied_far", 1000, 30)):
-            batches = [chats(fresh.words, fresh.marks, 16, length, most, fresh.rng, recipe.change) for _ in range(4)]
+        for name, length, most in (("copied", 200, 12), ("copied_far", 2000, 60)):
+            batches = [chats(fresh.words, fresh.marks, 8, length, most, fresh.rng, recipe.change) for _ in range(4)]
             quality[name] = sum(fresh.losses(*batch)[1].item() for batch in batches) / len(batches)
     quality = {name: float(f"{value:.4g}") for name, value in quality.items()}
     facts = {
         "millions": sum(p.numel() for p in model.parameters()) / 1e6,
         "vocab": len(tokenizer),
-        "steps": recipe.short_steps + recipe.long_steps + recipe.chat_steps,
+        "steps": recipe.short_steps + recipe.long_steps + recipe.chat_steps + recipe.far_steps,
     }
     with atomic_dir(out) as folder:
         model.to(torch.float16).save_pretrained(folder)
