@@ -81,7 +81,8 @@ def score_file(params: Score, arm: Arm, loaded: tuple[Any, Any], name: str, file
     model, tokenizer = loaded
     examples = examples_of(file, tokenizer, params.cutoff, arm.shuffle, False, seed)
     wanted, feedback = opening(tokenizer, params.answers), feedback_token_id(tokenizer)
-    rows, summed = [], 0.0
+    rows: list[dict[str, Any]] = []
+    summed = 0.0
     for item, start, token, right, loss in judged(model, tokenizer, examples, params.batch):
         summed += loss
         told = feedback in examples[item]["input_ids"][:start]
@@ -100,7 +101,8 @@ def score_seed(params: Score, arm: Arm, runtime: Runtime, models: Path, reflecte
                errors: Path, seed: int):  # fmt: skip
     """Numbers of one seed, and a row for every answer."""
     results: dict[str, Any] = {"recall": {}, "loss": {}, "reflected": {}}
-    loaded, rows = load_model(runtime, models), []
+    loaded = load_model(runtime, models)
+    rows: list[dict[str, Any]] = []
     for name, file in files.items():
         results["recall"][name], results["loss"][name], here = score_file(params, arm, loaded, name, file, seed)
         rows += here
