@@ -11,6 +11,7 @@ from tests.pipeline_facts import ROOT
 TABLES = {
     "videoedit": (("off", "on", "seedrule", "truth"), 7),
     "tomas": (("random", "memory", "frozen", "heuristic"), 9),
+    "hsa": (("off", "on", "placebo", "feedback_off", "off_long"), 7),
 }
 
 

@@ -31,25 +31,30 @@ class Shown(Params):
 def draw_recall(path: Path, metrics: Path, arms: list[str]) -> None:
     """Recall at every length: the median as a line, every seed as a marker; and the rate of recovery."""
     found = {arm: read_json(metrics / f"{arm}.json") for arm in arms}
+    # Arms that differ in phase 3 only have one recall, and one line.
+    same = {arm for n, arm in enumerate(arms) if any(found[arm]["recall"] == found[b]["recall"] for b in arms[:n])}
     lengths = sorted(found[arms[0]]["recall"], key=lambda name: int(name[:-1]))
     with new_figure(path, 8, 3.8) as drawn:
         left, right = drawn.subplots(1, 2, width_ratios=[1.6, 1])
         for number, (arm, one) in enumerate(found.items()):
             style = arm_look(number)
+            right.plot([number] * len(one["seeds"]), [seed["recovery"] for seed in one["seeds"].values()], ls="none",
+                       ms=7, alpha=0.8, **style)  # fmt: skip
+            right.plot([number - 0.25, number + 0.25], [one["recovery"]] * 2, lw=2, color=style["color"])
+            if arm in same:
+                continue
             left.plot(lengths, [one["recall"][name] for name in lengths], lw=2, label=arm, color=style["color"])
             shift = (number - len(arms) / 2 + 0.5) * 0.06
             for seed in one["seeds"].values():
                 x = [place + shift for place in range(len(lengths))]
                 left.plot(x, [seed["recall"][name] for name in lengths], ls="none", ms=5, alpha=0.8, **style)
-                right.plot([number], [seed["recovery"]], ls="none", ms=7, alpha=0.8, **style)
-            right.plot([number - 0.25, number + 0.25], [one["recovery"]] * 2, lw=2, color=style["color"])
         tidy(left, "recall", "right answers; training is at 1x the noise")
         tidy(right, "recovery", "errors put right after feedback")
         left.set(ylim=(-0.02, 1.04), xlabel="noise of held-out worlds")
         right.set(ylim=(-0.02, 1.04))
-        right.set_xticks(range(len(arms)), [arm.replace("_", "\n") for arm in arms])
+        right.set_xticks(range(len(arms)), [arm.replace("_", "\n") for arm in arms], fontsize=9)
         right.grid(False, axis="x")
-        left.legend(loc="lower left")
+        left.legend(loc="center left", bbox_to_anchor=(0.02, 0.66), fontsize=9)
 
 
 @torch.no_grad()
@@ -101,8 +106,8 @@ def draw_attention(path: Path, models: dict[str, Path], file: Path, shown: Shown
             _shade(panel, types)
             panel.vlines(range(len(types)), 0, mean[-1], color=INK, lw=1.2)
             room = f"put{texts[truth - 1]}{texts[truth]}"
-            panel.annotate(room, (truth, mean[-1, truth]), (truth, 0.78), ha="center", color=SOFT, fontsize=9,
-                           arrowprops={"arrowstyle": "-", "color": SOFT})  # fmt: skip
+            panel.plot([truth], [0.62], marker="v", color=SOFT, ms=5)
+            panel.text(truth, 0.68, room, ha="center", color=INK, fontsize=9)
             kept = mean[-1][np.array(types) != 2].sum()
             tidy(panel, arm, f"asked for{texts[-1]}: {kept:.0%} of the attention is on GLOBAL and LANDMARK tokens")
             panel.set(ylim=(0, 1.0), ylabel="attention")
