@@ -9,13 +9,14 @@ renders (`agreement`).
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from qwenlab.core.scene_images import BACKGROUND, PALETTE, compose, random_variants, shape_mask
+from qwenlab.core.scene_noise import corrupt, corruptions
 from qwenlab.core.scenes import EMPTY, WORLD, Scene, World, random_scenes
 
 UNCLEAR = -1
@@ -23,9 +24,11 @@ _CELL = 16  # cells are compared at this size
 _SHIFTS = (-0.24, -0.12, 0.0, 0.12, 0.24)
 _RADII = (0.54, 0.64, 0.74)
 _BLURS = (0.0, 1.0, 2.0)  # sigma in pixels of a cell of 16: a blurred square is nearer to a sharp circle than to itself
-# A shape must explain this share of what differs from the background, and a cell counts as empty below this mean
-# squared difference from the background (colours in 0..1). Chosen on corrupted renders, not on a model's pictures.
-EXPLAINED, SILENT = 0.5, 0.012
+# Both thresholds are about 4x4 block means, in which pixel noise averages out and a shape does not, less their own
+# mean, so that a tint does not count. A template must explain EXPLAINED of that variance, or the cell is UNCLEAR; with
+# less variance than SILENT it is empty. Chosen on corrupted renders and mixtures of tiles, not on a model's pictures.
+EXPLAINED, SILENT = 0.85, 0.0035
+_TINT = 0.03  # an empty cell further than this from the background colour is no empty cell: a black picture, say
 
 
 @dataclass(frozen=True)
@@ -90,23 +93,27 @@ def read_scenes(images: np.ndarray, world: World = WORLD) -> np.ndarray:
     cells = (_cells(images, world) - np.array(BACKGROUND, np.float32) / 255).reshape(-1, templates.shape[1])
     found = []
     for part in np.array_split(cells, max(1, len(cells) // 2000)):
-        energy = (part**2).sum(1)
-        left = energy[:, None] - 2 * part @ templates.T + (templates**2).sum(1)  # squared distance to each template
-        best = left.argmin(1)
+        best = ((templates**2).sum(1) - 2 * part @ templates.T).argmin(1)  # squared distance, less what all share
         item = items[best]
-        distance = left[np.arange(len(part)), best]
-        item = np.where(distance > (1 - EXPLAINED) * energy, UNCLEAR, item)
-        # An empty cell has no shape to explain: little energy, or only noise, which no template explains.
-        smooth = _smooth_energy(part)
-        item = np.where((smooth < SILENT) & (energy <= distance * 1.25), EMPTY, item)
-        found.append(item)
+        seen, rest = _block_variance(part), _block_variance(part - templates[best])
+        item = np.where(rest > (1 - EXPLAINED) * seen, UNCLEAR, item)
+        found.append(np.where(seen < SILENT, np.where(_mean_square(part) < _TINT, EMPTY, UNCLEAR), item))
     return np.concatenate(found).reshape(len(images), world.cells)
 
 
-def _smooth_energy(cells: np.ndarray) -> np.ndarray:
-    """Mean square of 4x4 block means: pixel noise averages out, a shape does not."""
-    blocks = cells.reshape(-1, 4, 4, 4, 4, 3).mean((2, 4))
-    return (blocks**2).mean((1, 2, 3))
+def _blocks(cells: np.ndarray) -> np.ndarray:
+    """Means of 4x4 blocks, `[N, 16, 3]`."""
+    return cells.reshape(-1, 4, 4, 4, 4, 3).mean((2, 4)).reshape(-1, 16, 3)
+
+
+def _block_variance(cells: np.ndarray) -> np.ndarray:
+    """Variance of block means over a cell, mean over channels."""
+    return _blocks(cells).var(1).mean(1)
+
+
+def _mean_square(cells: np.ndarray) -> np.ndarray:
+    """Squared difference of a cell's mean colour from the background."""
+    return (_blocks(cells).mean(1) ** 2).mean(1)
 
 
 def read_scene(image: np.ndarray, world: World = WORLD) -> Scene:
@@ -119,50 +126,6 @@ def verify(image: np.ndarray, target: Sequence[int], world: World = WORLD) -> Ch
     found = read_scene(image, world)
     right = [have == want for have, want in zip(found, target, strict=True)]
     return Check(found, sum(right) / len(right))
-
-
-Corruption = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
-
-def _noise(amount: float) -> Corruption:
-    return lambda images, rng: images + rng.normal(0, 255 * amount, images.shape)
-
-
-def _blur(sigma: float) -> Corruption:
-    from scipy.ndimage import gaussian_filter
-
-    return lambda images, rng: gaussian_filter(images, (0, sigma, sigma, 0), mode="nearest")
-
-
-def _shift(pixels: int) -> Corruption:
-    def run(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        offsets = rng.integers(-pixels, pixels + 1, (len(images), 2))
-        return np.stack([np.roll(i, tuple(o), (0, 1)) for i, o in zip(images, offsets, strict=True)])
-
-    return run
-
-
-def _tint(amount: float) -> Corruption:
-    return lambda images, rng: images * rng.uniform(1 - amount, 1 + amount, (len(images), 1, 1, 3))
-
-
-def corruptions() -> Mapping[str, Corruption]:
-    """What generated pictures suffer from, by name; strengths for pictures of 32 px."""
-    return {
-        "none": lambda images, rng: images,
-        "noise_10": _noise(0.1),
-        "noise_20": _noise(0.2),
-        "blur_1": _blur(1.0),
-        "blur_2": _blur(2.0),
-        "tint_10": _tint(0.1),
-        "shift_1": _shift(1),
-        "blur_1_noise_10_tint_10": lambda i, rng: _noise(0.1)(_tint(0.1)(_blur(1.0)(i, rng), rng), rng),
-    }
-
-
-def corrupt(images: np.ndarray, name: str, rng: np.random.Generator) -> np.ndarray:
-    """Pictures `[N, H, W, 3]` uint8 after the named corruption, uint8 again."""
-    return corruptions()[name](images.astype(float), rng).clip(0, 255).round().astype(np.uint8)
 
 
 def agreement(count: int, seed: int, size: int = 32, world: World = WORLD) -> dict[str, float]:

@@ -116,7 +116,8 @@ def read_prompt(text: str, world: World = WORLD) -> Prompt | None:
 
 def held_out_prompts(count: int, seed: int, world: World = WORLD, kinds: tuple[str, ...] = KINDS) -> list[Prompt]:
     """`count` prompts, kinds in turn, whose target scenes no training saw (`held_out`)."""
-    rng, found = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    found: list[Prompt] = []
     while len(found) < count:
         prompt = random_prompt(kinds[len(found) % len(kinds)], rng, world)
         if held_out(prompt.target):

@@ -1,0 +1,90 @@
+"""The stage of the loop: drafts once, then both reflectors on them; metrics, rows and the strips of the report."""
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from qwenlab.core.io import write_csv, write_json
+from qwenlab.core.media import write_image
+from qwenlab.core.scene_checker import agreement
+from qwenlab.core.scene_prompts import Prompt, held_out_prompts
+from qwenlab.core.seeding import seed_everything
+from qwenlab.core.summary import rounded
+from qwenlab.latentcot.drawing import Images, QwenImagePainter
+from qwenlab.latentcot.loop import HeuristicReflector, Reflector
+from qwenlab.latentcot.loop_metrics import WAYS, Drafts, Loop, Turn, judge, make_drafts, summarise
+
+_COLUMNS = (
+    "seed", "item", "kind", "prompt", "said", *WAYS, *(f"{way}_score" for way in WAYS), "readable", "says_wrong",
+    "wrong_cells", "repair_right", "edit_done", "rest_kept",
+)  # fmt: skip
+
+
+def run(
+    images: Images, loop: Loop, seeds: list[int], reflectors: dict[int, Reflector], metrics: str | Path
+) -> dict[str, Any]:
+    """Judge the loop on held-out prompts and write loop.json, loop.csv, loop_heuristic.json and strips.png.
+
+    Args:
+        reflectors: the trained reflector of each seed.
+        metrics: folder to write to.
+    """
+    seed_everything(0)
+    folder, painter = Path(metrics), QwenImagePainter(images)
+    prompts = held_out_prompts(loop.prompts, loop.prompt_seed)
+    rows: dict[str, list[dict[str, Any]]] = {"loop": [], "loop_heuristic": []}
+    first: tuple[Drafts, Turn] | None = None
+    for seed in seeds:
+        drafts = make_drafts(painter, prompts, seed)
+        turn = judge(painter, reflectors[seed], prompts, drafts, seed)
+        first = first or (drafts, turn)
+        rows["loop"] += turn.rows
+        # The ceiling: the reflector is the checker itself. No prompt is drawn again for it.
+        rows["loop_heuristic"] += judge(painter, HeuristicReflector(), prompts, drafts, seed, reprompt=False).rows
+        print(f"seed {seed}: judged {len(prompts)} prompts", flush=True)
+    results = {name: rounded(summarise(found, loop.resamples)) for name, found in rows.items()}
+    results["loop"]["checker"] = rounded(agreement(loop.checked, loop.prompt_seed, min(images.width, images.height)))
+    for name, result in results.items():
+        write_json(folder / f"{name}.json", result)
+    write_csv(folder / "loop.csv", rows["loop"], _COLUMNS)
+    if first is not None:
+        write_image(folder / "strips.png", strips(prompts, *first, loop.strips))
+    return results
+
+
+def strips(prompts: list[Prompt], drafts: Drafts, turn: Turn, count: int) -> Image.Image:
+    """Rows of draft, observation and refined picture: wrong drafts first in order, mended or not, then right ones."""
+    import io
+
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    wrong = [i for i, row in enumerate(turn.rows) if row["wrong_cells"]]
+    right = [i for i, row in enumerate(turn.rows) if not row["wrong_cells"]]
+    chosen = [*wrong[: count - max(1, count // 4)], *right[: max(1, count // 4)]]
+    figure, axes = plt.subplots(
+        len(chosen), 3, figsize=(9, 1.35 * len(chosen)), width_ratios=[1, 4.2, 1], squeeze=False
+    )
+    for axis, title in zip(axes[0], ("draft", "prompt, and what the reflector says", "refined"), strict=True):
+        axis.set_title(title, fontsize=9)
+    for line, i in zip(axes, chosen, strict=True):
+        row = turn.rows[i]
+        for axis, image, right_now in (
+            (line[0], drafts.a[i], row["draft"]),
+            (line[2], turn.refined[i], row["refined"]),
+        ):
+            axis.imshow(image, interpolation="nearest")
+            axis.set_xlabel("right" if right_now else "wrong", fontsize=8, color="#2a7d2e" if right_now else "#b3261e")
+            axis.set_xticks([])
+            axis.set_yticks([])
+        line[1].axis("off")
+        line[1].text(0.02, 0.7, prompts[i].text, fontsize=8, wrap=True, va="center")
+        line[1].text(0.02, 0.28, f"“{turn.texts[i] or '(nothing)'}”", fontsize=8, style="italic", va="center")
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    plt.close(figure)
+    return Image.open(buffer).convert("RGB")
