@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from qwenlab.core.image_vae import encode_images, pack_latents, unpack_latents
-from qwenlab.core.scene_noise import corrupt, corruptions
 from qwenlab.core.scene_images import VARIANTS, compose, random_variants, tiles
+from qwenlab.core.scene_noise import corrupt, corruptions
 from qwenlab.core.scenes import WORLD
 from qwenlab.standins.loop import fit
 from qwenlab.standins.scenes_image_text import embed, training_edits, training_prompts
