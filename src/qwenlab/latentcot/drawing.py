@@ -155,7 +155,7 @@ class QwenImagePainter:
         """The picture after the instruction, at its own size."""
         pipe, generator = self._pipe("edit"), torch.Generator("cpu").manual_seed(seed)
         area = self.settings.width * self.settings.height
-        with working_areas(area, min(area, 384 * 384)):
+        with working_areas(min(area, 1024 * 1024), min(area, 384 * 384)):  # the published areas, or less
             return pipe(image=[image], prompt=instruction, generator=generator, **self._options()).images[0]
 
     def release(self) -> None:
