@@ -28,6 +28,7 @@ class Encoded:
     weight: torch.Tensor
     pictures: tuple[str, ...]
     prompt: int  # tokens before the answer
+    asked: int  # pictures before the answer
 
 
 class Encoder:
@@ -97,8 +98,9 @@ class Encoder:
             raise Rejected("every label is ignored, so there is nothing to learn")
         kinds = (ids == special["<|image_pad|>"]).long()
         return Encoded(
-            sample.name, ids, self._positions(kinds, keys, features), latent, vision & answer, observed, weight, keys, prompt
-        )
+            sample.name, ids, self._positions(kinds, keys, features), latent, vision & answer, observed, weight, keys,
+            prompt, len(sample.pictures),
+        )  # fmt: skip
 
     def _positions(self, kinds: torch.Tensor, keys: tuple[str, ...], features: Features) -> torch.Tensor:
         """`[3, S]` of Qwen2.5-VL's rotary positions. Without `mm_token_type_ids` a forward of transformers 5 silently

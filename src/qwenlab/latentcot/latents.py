@@ -57,7 +57,7 @@ def check(model) -> None:
         UserError: with gradient checkpointing, which drops the KV cache in training, or an attention that takes no
             mask of four dimensions.
     """
-    if getattr(model, "is_gradient_checkpointing", False) and model.training:
+    if model.training and any(getattr(m, "gradient_checkpointing", False) for m in model.modules()):
         raise UserError("gradient checkpointing drops the KV cache that latents live in; turn it off for this stage.")
     if (kind := model.config._attn_implementation) not in ("sdpa", "eager"):
         raise UserError(f"attention {kind!r} takes no mask of four dimensions; expected sdpa or eager.")
@@ -118,12 +118,17 @@ def run(model, batch: dict, latents: int, norm: str = "none", detach: bool = Tru
     return Pass(hidden, kept, found, inputs)
 
 
+def wide(values: torch.Tensor) -> torch.Tensor:
+    """At least float32."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def cross_entropy(model, hidden: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Weighted mean over the tokens that count, normalised by the weighted count. `[B, S, H]`, `[B, S]`, `[B, S]`."""
     counts = weight[:, 1:] > 0
     if not counts.any():
         raise UserError("every label of a batch is ignored; there is nothing to learn.")
-    logits = model.lm_head(hidden[:, :-1][counts]).float()
+    logits = wide(model.lm_head(hidden[:, :-1][counts]))
     losses = torch.nn.functional.cross_entropy(logits, ids[:, 1:][counts], reduction="none")
     shares = weight[:, 1:][counts].to(losses)
     return (losses * shares).sum() / shares.sum()
@@ -146,7 +151,7 @@ def alignment(student: list[torch.Tensor], where: torch.Tensor, teacher: torch.T
             "...]: another number of layers or tokens."
         )
     mine = torch.stack([layer[where] for layer in student[first:]])
-    return 1 - torch.nn.functional.cosine_similarity(mine.float(), teacher[first:].float(), dim=-1).mean()
+    return 1 - torch.nn.functional.cosine_similarity(wide(mine), teacher[first:].to(wide(mine)), dim=-1).mean()
 
 
 def surrogate(ce: torch.Tensor, align: torch.Tensor | None, weight: float, done: Pass, direct: bool) -> torch.Tensor:
