@@ -29,7 +29,6 @@ from qwenlab.latentcot.observations import parse_observation
 from qwenlab.latentcot.prompts import prompts
 from qwenlab.latentcot.ready import Ready, prepare
 from qwenlab.latentcot.samples import Sample
-from qwenlab.latentcot.seeds import side_by_side
 from qwenlab.latentcot.tokens import OBSERVATION_END, OBSERVATION_START
 
 COLUMNS = ["seed", "id", "goal", "depth", "wrong", "fix", "exact", "detect", "parsed", "fix_zero", "fix_shuffled"]
@@ -40,6 +39,7 @@ class Score(Params):
 
     batch: int = Field(ge=1)
     longest: int = Field(ge=1, description="most tokens of an answer")
+    aligned: int = Field(ge=2, description="samples that alignments are measured on")
 
 
 def judge(text: str | None, sample: Sample) -> dict[str, int]:
@@ -145,13 +145,9 @@ def run_job(job: Job) -> list[dict]:
     return rows_of(ready, job.method, job.params, job.arm, job.seed)
 
 
-def score_arm(arm: str, checkpoints: dict[int, str], data: str | Path, runtime: Runtime, method: Method, params: Score,
-              metrics: str | Path) -> None:  # fmt: skip
+def write_arm(arm: str, by_seed: dict[int, list[dict]], metrics: str | Path) -> None:
     """Write `<arm>.csv` (a row a sample and seed) and `<arm>.json` (medians over seeds, and every seed)."""
-    jobs = [Job(arm, path, seed, runtime, method, params, str(data)) for seed, path in checkpoints.items()]
-    by_seed = dict(zip(checkpoints, side_by_side(run_job, jobs, runtime.seeds_at_once), strict=True))
     numbers = {str(seed): rounded(summary(rows)) for seed, rows in by_seed.items()}
-    for seed, one in numbers.items():
-        print(f"{arm} seed {seed}: {one}", flush=True)
+    print(f"{arm}: {medians(numbers)}", flush=True)
     write_csv(Path(metrics) / f"{arm}.csv", [row for rows in by_seed.values() for row in rows], COLUMNS)
     write_json(Path(metrics) / f"{arm}.json", {**medians(numbers), "seeds": numbers})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from qwenlab.core.scene_checker import corrupt
+from qwenlab.core.scene_noise import corrupt
 from qwenlab.core.scene_images import compose, random_variants
 from qwenlab.core.scenes import DEFECTS, WORLD, defect, defect_kind, describe, held_out, random_scenes
 from qwenlab.latentcot.goals import chained
