@@ -86,10 +86,10 @@ def make_reflector(options: dict[str, Any]):
 
     if options["reflector"] == "heuristic":
         return HeuristicReflector()
-    from qwenlab.latentcot.reflect import load_reflector
+    from qwenlab.latentcot.reflect import from_parameters
 
     model = options["reflector_model"] or load("latentcot.infer", Infer).reflector_model
-    return load_reflector(model, options["device"] or "cpu", latents=not options["no_latents"])
+    return from_parameters(model, options["device"], latents=not options["no_latents"])
 
 
 def run(painter, reflector, prompt: str, options: dict[str, Any]):

@@ -1,5 +1,6 @@
 """The stage of the loop: drafts once, then both reflectors on them; metrics, rows and the strips of the report."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +23,29 @@ _COLUMNS = (
 
 
 def run(
-    images: Images, loop: Loop, seeds: list[int], reflectors: dict[int, Reflector], metrics: str | Path
+    images: Images, loop: Loop, seeds: list[int], reflectors: Callable[[str, int], Reflector], metrics: str | Path
 ) -> dict[str, Any]:
-    """Judge the loop on held-out prompts and write loop.json, loop.csv, loop_heuristic.json and strips.png.
+    """Judge the loop on held-out prompts; writes loop.json, loop.csv and strips.png, and the JSON of two comparisons.
+
+    `loop` reflects with latents, `loop_text` with the control that was trained without them, and `loop_heuristic` is
+    the ceiling: there the reflector is the checker itself.
 
     Args:
-        reflectors: the trained reflector of each seed.
+        reflectors: (arm "latent" or "text", seed) -> the trained reflector.
         metrics: folder to write to.
     """
     seed_everything(0)
     folder, painter = Path(metrics), QwenImagePainter(images)
     prompts = held_out_prompts(loop.prompts, loop.prompt_seed)
-    rows: dict[str, list[dict[str, Any]]] = {"loop": [], "loop_heuristic": []}
+    rows: dict[str, list[dict[str, Any]]] = {"loop": [], "loop_text": [], "loop_heuristic": []}
     first: tuple[Drafts, Turn] | None = None
     for seed in seeds:
         drafts = make_drafts(painter, prompts, seed)
-        turn = judge(painter, reflectors[seed], prompts, drafts, seed)
+        turn = judge(painter, reflectors("latent", seed), prompts, drafts, seed)
         first = first or (drafts, turn)
         rows["loop"] += turn.rows
-        # The ceiling: the reflector is the checker itself. No prompt is drawn again for it.
-        rows["loop_heuristic"] += judge(painter, HeuristicReflector(), prompts, drafts, seed, reprompt=False).rows
+        for name, other in (("loop_text", reflectors("text", seed)), ("loop_heuristic", HeuristicReflector())):
+            rows[name] += judge(painter, other, prompts, drafts, seed, reprompt=False).rows
         print(f"seed {seed}: judged {len(prompts)} prompts", flush=True)
     results = {name: rounded(summarise(found, loop.resamples)) for name, found in rows.items()}
     results["loop"]["checker"] = rounded(agreement(loop.checked, loop.prompt_seed, min(images.width, images.height)))
