@@ -6,9 +6,8 @@ import click
 
 
 @click.command()
-@click.option("--data", required=True, help="What the stage latentcot-data wrote.")
 @click.option("--metrics", required=True, type=click.Path(path_type=Path), help="Folder of the arms' files.")
-def main(data: str, metrics: Path) -> None:
+def main(metrics: Path) -> None:
     from qwenlab.latentcot.plots import draw
 
     draw(metrics)

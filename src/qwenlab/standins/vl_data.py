@@ -39,8 +39,8 @@ class Chat:
 class Scenes:
     """Draws targets that are not held out (or only held-out ones), and drafts of them."""
 
-    def __init__(self, seed: int, held: bool = False):
-        self.rng, self.held = np.random.default_rng(seed), held
+    def __init__(self, seed: int, held: bool = False, right: float = 0.15):
+        self.rng, self.held, self.right = np.random.default_rng(seed), held, right
 
     def target(self) -> tuple[int, ...]:
         """One target; a quarter of the cells are empty."""
@@ -49,9 +49,9 @@ class Scenes:
             if held_out(scene) == self.held:
                 return scene
 
-    def draft(self, target: tuple[int, ...], none: float = 0.15, twice: float = 0.15) -> tuple[int, ...]:
-        """A drawing of `target` with one defect, sometimes none or two."""
-        if self.rng.random() < none:
+    def draft(self, target: tuple[int, ...], twice: float = 0.15) -> tuple[int, ...]:
+        """A drawing of `target` with one defect, sometimes none (a share of `right`) or two."""
+        if self.rng.random() < self.right:
             return target
         drawn = target
         for _ in range(2 if self.rng.random() < twice else 1):
