@@ -109,8 +109,10 @@ class QwenImagePainter:
                 pipes = {"edit": whole, "draw": QwenImagePipeline(**parts)}
             else:
                 pipes = {kind: cls.from_pretrained(model, dtype=DTYPES[settings.dtype])}
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{model}: the pipeline cannot be loaded ({str(error).splitlines()[0]}).") from error
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{model}: the pipeline cannot be loaded ({(str(error) or '?').splitlines()[0]})."
+            ) from error
         for pipe in pipes.values():
             # 34 and 64 in diffusers, which hold for the published tokenizer only.
             pipe.prompt_template_encode_start_idx = template_length(pipe)

@@ -68,7 +68,8 @@ def strips(prompts: list[Prompt], drafts: Drafts, turn: Turn, count: int) -> Ima
 
     wrong = [i for i, row in enumerate(turn.rows) if row["wrong_cells"]]
     right = [i for i, row in enumerate(turn.rows) if not row["wrong_cells"]]
-    chosen = [*wrong[: count - max(1, count // 4)], *right[: max(1, count // 4)]]
+    kept = min(len(right), max(1, count // 4))
+    chosen = [*wrong[: max(1, count - kept)], *right[:kept]]
     figure, axes = plt.subplots(
         len(chosen), 3, figsize=(9, 1.35 * len(chosen)), width_ratios=[1, 4.2, 1], squeeze=False
     )
