@@ -1,4 +1,7 @@
-"""Teacher latents, for stage 1-3. Run: python -m stages.latentcot.precompute_latent --data ... --checkpoints ... --out ..."""
+"""Teacher latents, for stage 1-3.
+
+Run: python -m stages.latentcot.precompute_latent --data ... --checkpoints ... --out ...
+"""
 
 import click
 

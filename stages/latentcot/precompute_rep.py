@@ -1,4 +1,7 @@
-"""Teacher states at observations, for stage 1-2. Run: python -m stages.latentcot.precompute_rep --data ... --checkpoints ... --out ..."""
+"""Teacher states at observations, for stage 1-2.
+
+Run: python -m stages.latentcot.precompute_rep --data ... --checkpoints ... --out ...
+"""
 
 import click
 

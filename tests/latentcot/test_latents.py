@@ -1,15 +1,13 @@
 """One pass over a batch is two passes, sample by sample: same losses, same gradients, and the masks hold."""
 
-import copy
-
 import pytest
 import torch
 
-from qwenlab.core.errors import UserError
 from qwenlab.latentcot import latents as L
 from qwenlab.latentcot.precompute import states
 from qwenlab.latentcot.ready import collator, encode, prepare
 from tests.latentcot import vl
+
 from benchmarks._latentcot_plain import in_double, two_pass  # isort: skip
 
 

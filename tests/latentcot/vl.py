@@ -13,7 +13,8 @@ from qwenlab.standins.vl import Recipe, build_model, build_processor
 
 RECIPE = Recipe(
     seed=0, hidden=32, layers=2, heads=2, kv_heads=1, mlp=48, vision_hidden=32, vocab=440, caption_steps=1,
-    caption_batch=2, caption_lr=1e-3, steps=1, batch=2, lr=1e-3,
+    caption_batch=2, caption_lr=1e-3, steps=1, batch=2, lr=1e-3, last_steps=1, last_lr=1e-3, last_right=0.3,
+    first_token=2.0,
 )  # fmt: skip
 METHOD = Method(
     latents=3, alignment_layer="all_layers", first_layer=1, latent_norm="none", detach=True, only_through_latents=True,

@@ -68,7 +68,13 @@ def run_job(job: Job) -> dict:
     ready = at(first, "stage1-1")
     teacher = states(ready, "rep", method)
     again = encode(
-        ready.model, ready.processor, ready.special, ready.features, spread(ready.samples, job.count), "stage1-2", method
+        ready.model,
+        ready.processor,
+        ready.special,
+        ready.features,
+        spread(ready.samples, job.count),
+        "stage1-2",
+        method,
     )
     before = states(again, "rep", method, stage="stage1-2")
     ready = at(second, "stage1-2")

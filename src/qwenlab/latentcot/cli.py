@@ -33,7 +33,9 @@ def latentcot() -> None:
 def common(command):
     """Options that all three share."""
     for option in (
-        click.option("--alignment-layer", type=click.Choice(["all_layers", "last_layer"]), help="Default: the profile's."),
+        click.option(
+            "--alignment-layer", type=click.Choice(["all_layers", "last_layer"]), help="Default: the profile's."
+        ),
         click.option("--latents", type=click.IntRange(1), help="K, latent steps of a block. Default: the profile's."),
         click.option("--device", help="cpu, cuda, ... Default: the profile's."),
         click.option("--output-dir", required=True, type=FOLDER),
@@ -57,7 +59,9 @@ def settings(device: str | None, latents: int | None, alignment_layer: str | Non
 
 
 @latentcot.command()
-@click.option("--stage", required=True, type=click.Choice([*STAGES, "text", "pause"]), help="text, pause: the controls.")
+@click.option(
+    "--stage", required=True, type=click.Choice([*STAGES, "text", "pause"]), help="text, pause: the controls."
+)
 @common
 @click.option("--teacher-reps-dir", type=FOLDER, help="For stage1-2: what precompute-rep wrote.")
 @click.option("--teacher-latent-dir", type=FOLDER, help="For stage1-3: what precompute-latent wrote.")
@@ -68,7 +72,8 @@ def settings(device: str | None, latents: int | None, alignment_layer: str | Non
 @click.option("--lr", type=float, help="Peak learning rate. Default: the profile's.")
 def train(stage: str, model_path: str, data_path: Path, output_dir: Path, device: str | None, latents: int | None,
           alignment_layer: str | None, teacher_reps_dir: Path | None, teacher_latent_dir: Path | None,
-          teacher_model_path: str | None, seed: int, steps: int | None, batch: int | None, lr: float | None) -> None:  # fmt: skip
+          teacher_model_path: str | None, seed: int, steps: int | None, batch: int | None, lr: float | None,
+          ) -> None:  # fmt: skip
     """Train one stage from a checkpoint; a run that was killed goes on if nothing changed."""
     import shutil
 
@@ -122,7 +127,9 @@ def precompute_rep(output_hidden_states: bool, **options) -> None:
 
 @latentcot.command("precompute-latent")
 @common
-@click.option("--output-latent-embeds", is_flag=True, help="Accepted as in the seed; the layers are --alignment-layer's.")
+@click.option(
+    "--output-latent-embeds", is_flag=True, help="Accepted as in the seed; the layers are --alignment-layer's."
+)
 def precompute_latent(output_latent_embeds: bool, **options) -> None:
     """Write the teacher latents, one file a sample, for stage 1-3."""
     _precompute("latent", **options)

@@ -51,7 +51,7 @@ class Encoder:
     def text(self, sample: Sample) -> tuple[str, str]:
         """What the chat template makes of it: up to the assistant's header, and the answer."""
         user = [{"type": kind, kind: value if kind == "text" else ""} for kind, value in sample.user]
-        messages = [{"role": "system", "content": sample.system}] if sample.system else []
+        messages: list[dict] = [{"role": "system", "content": sample.system}] if sample.system else []
         messages.append({"role": "user", "content": user})
         head = self.tokenizer.apply_chat_template(
             messages, chat_template=self.template, tokenize=False, add_generation_prompt=True
@@ -83,7 +83,9 @@ class Encoder:
         self, sample: Sample, ids: torch.Tensor, prompt: int, keys: tuple[str, ...], features: Features
     ) -> Encoded:
         special = self.special
-        vision = torch.isin(ids, torch.tensor([special[f"<|{n}|>"] for n in ("vision_start", "image_pad", "vision_end")]))
+        vision = torch.isin(
+            ids, torch.tensor([special[f"<|{n}|>"] for n in ("vision_start", "image_pad", "vision_end")])
+        )
         answer = torch.arange(len(ids)) >= prompt
         opened = (ids == special[OBSERVATION_START]).long().cumsum(0)
         closed = (ids == special[OBSERVATION_END]).long().cumsum(0)

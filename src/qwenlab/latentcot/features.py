@@ -61,7 +61,9 @@ def encode_images(model, processor, images: list, batch: int = 256) -> tuple[tor
 def build(model, processor, samples: list[Sample], folder: Path) -> tuple[Features, list[Sample], list[str]]:
     """Features of every picture of the samples; samples with a bad picture are left out, with a sentence each."""
     merge = processor.image_processor.patch_size * processor.image_processor.merge_size
-    images, index, kept, rejected = [], {}, [], []
+    images: list = []
+    index: dict[str, int] = {}
+    kept, rejected = [], []
     for sample in samples:
         new = []
         try:

@@ -30,8 +30,6 @@ def run(data: str, trained: str, metrics: str) -> None:
         jobs.append(align.Job(seed, stages, test, params.aligned, runtime, method))  # type: ignore[arg-type]
     found = side_by_side(one, jobs, min(2, runtime.seeds_at_once))
     for arm in ("base", *ARMS):
-        rows = {
-            j.seed: r for j, r in zip(jobs, found, strict=True) if isinstance(j, score.Job) and j.arm == arm
-        }
+        rows = {j.seed: r for j, r in zip(jobs, found, strict=True) if isinstance(j, score.Job) and j.arm == arm}
         score.write_arm(arm, rows, metrics)
     align.write({j.seed: r for j, r in zip(jobs, found, strict=True) if isinstance(j, align.Job)}, metrics)

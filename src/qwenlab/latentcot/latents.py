@@ -146,10 +146,8 @@ def alignment(student: list[torch.Tensor], where: torch.Tensor, teacher: torch.T
     if len(teacher) == 1:
         student, first = student[-1:], 0
     if len(student) != len(teacher) or int(where.sum()) != teacher.shape[1]:
-        raise UserError(
-            f"teacher states are [{len(teacher)}, {teacher.shape[1]}, ...]; expected [{len(student)}, {int(where.sum())}, "
-            "...]: another number of layers or tokens."
-        )
+        wanted = [len(student), int(where.sum())]
+        raise UserError(f"teacher states of {list(teacher.shape[:2])} layers and tokens; expected {wanted}.")
     mine = torch.stack([layer[where] for layer in student[first:]])
     return 1 - torch.nn.functional.cosine_similarity(wide(mine), teacher[first:].to(wide(mine)), dim=-1).mean()
 

@@ -23,7 +23,9 @@ FROM = {"rep": "stage1-1", "latent": "stage1-2"}  # the stage whose form and mod
 
 
 @torch.no_grad()
-def states(ready: Ready, kind: Kind, method: Method, batch: int = 64, stage: str | None = None) -> dict[str, torch.Tensor]:
+def states(
+    ready: Ready, kind: Kind, method: Method, batch: int = 64, stage: str | None = None
+) -> dict[str, torch.Tensor]:
     """Name -> `[L + 1, tokens, H]` at observations (rep) or latents (latent).
 
     Args:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qwenlab.core.errors import UserError
 from qwenlab.latentcot.batch import Collator
@@ -17,8 +18,8 @@ from qwenlab.latentcot.tokens import add_tokens, token_ids
 class Ready:
     """A checkpoint with data encoded for one form."""
 
-    model: object
-    processor: object
+    model: Any
+    processor: Any
     special: dict[str, int]
     features: Features
     samples: list[Sample]  # as encoded, in this order

@@ -1,11 +1,12 @@
 """A trained reflector: pictures and goals in, observations out; batched, with latents.
 
-    reflector = load_reflector("data/latentcot/stage1_3/seed0", runtime, method)     # or `from_parameters(folder)`
-    reflector.reflect([image], ["red circle, no shape, blue square, green triangle"])
+reflector = load_reflector("data/latentcot/stage1_3/seed0", runtime, method)     # or `from_parameters(folder)`
+reflector.reflect([image], ["red circle, no shape, blue square, green triangle"])
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qwenlab.core.errors import UserError
 from qwenlab.latentcot.checkpoint import Runtime, load
@@ -24,8 +25,8 @@ from qwenlab.standins.vl_data import SYSTEM
 class Reflector:
     """A model of stage 1-3 (with latents), or of the text control (`latents=False`)."""
 
-    model: object
-    processor: object
+    model: Any
+    processor: Any
     special: dict[str, int]
     method: Method
     latents: bool = True
@@ -43,12 +44,12 @@ class Reflector:
         """
         if len(images) != len(goals):
             raise ValueError(f"{len(images)} pictures, but {len(goals)} goals.")
-        merge = self.processor.image_processor.patch_size * self.processor.image_processor.merge_size  # type: ignore[attr-defined]
+        merge = self.processor.image_processor.patch_size * self.processor.image_processor.merge_size
         for image in images:
             height, width = (image.size[1], image.size[0]) if hasattr(image, "getbands") else image.shape[:2]
             if min(height, width) < merge or max(height, width) > LARGEST_ASPECT * min(height, width):
                 raise UserError(
-                    f"a draft has {width}x{height} pixels; expected sides of {merge} at least, and an aspect of 200 at most."
+                    f"a draft has {width}x{height} pixels; expected sides of {merge} or more, an aspect of 200 or less."
                 )
         found: list[str] = []
         for start in range(0, len(images), batch):
@@ -67,9 +68,9 @@ class Reflector:
             for name, goal in zip(names, goals, strict=True)
         ]
         encoded = [encoder(sample, features) for sample in samples]
-        prompt = prompts(encoded, features, self.special["<|endoftext|>"], self.model.device)  # type: ignore[attr-defined]
+        prompt = prompts(encoded, features, self.special["<|endoftext|>"], self.model.device)
         done = generate(
-            self.model, self.processor.tokenizer, self.special, prompt, self.method.latents,  # type: ignore[attr-defined]
+            self.model, self.processor.tokenizer, self.special, prompt, self.method.latents,
             self.method.latent_norm, "on", None, self.longest,
         )  # fmt: skip
         return [observations(text) or "" for text in done.texts]

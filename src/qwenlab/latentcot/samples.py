@@ -147,7 +147,9 @@ def read_samples(path: str | Path, limit: int | None = None) -> tuple[list[Sampl
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
-    samples, rejected, names = [], [], {}
+    samples: list[Sample] = []
+    rejected: list[str] = []
+    names: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

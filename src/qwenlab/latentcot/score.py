@@ -23,7 +23,7 @@ from qwenlab.core.scenes import repairs
 from qwenlab.core.seeding import seed_everything
 from qwenlab.core.summary import medians, rounded
 from qwenlab.latentcot.checkpoint import Runtime
-from qwenlab.latentcot.decode import generate, observations
+from qwenlab.latentcot.decode import Mode, generate, observations
 from qwenlab.latentcot.method import Method
 from qwenlab.latentcot.observations import parse_observation
 from qwenlab.latentcot.prompts import prompts
@@ -55,7 +55,7 @@ def judge(text: str | None, sample: Sample) -> dict[str, int]:
             "parsed": 1}  # fmt: skip
 
 
-def decode(ready: Ready, method: Method, params: Score, form: str, mode: str = "on",
+def decode(ready: Ready, method: Method, params: Score, form: str, mode: Mode = "on",
            others: torch.Tensor | None = None) -> tuple[list[str | None], torch.Tensor]:  # fmt: skip
     """Observations of all samples, and the latents that were fed back `[N, K, H]`.
 
@@ -64,15 +64,15 @@ def decode(ready: Ready, method: Method, params: Score, form: str, mode: str = "
     """
     texts: list[str | None] = []
     fed = []
-    ready.model.eval()  # type: ignore[attr-defined]
+    ready.model.eval()
     for start in range(0, len(ready.encoded), params.batch):
         part = ready.encoded[start : start + params.batch]
         inject = None if others is None else others[start : start + params.batch]
-        prompt = prompts(part, ready.features, ready.pad, ready.model.device)  # type: ignore[attr-defined]
+        prompt = prompts(part, ready.features, ready.pad, ready.model.device)
         done = generate(
             ready.model, ready.processor.tokenizer, ready.special, prompt, method.latents, method.latent_norm,
             mode, inject, params.longest,
-        )  # type: ignore[arg-type, attr-defined]  # fmt: skip
+        )  # fmt: skip
         if form == "plain":
             texts += [text.replace("<|im_end|>", "").strip() for text in done.texts]
         else:
@@ -109,16 +109,17 @@ def share(rows: list[dict], column: str, keep: Callable[[dict], bool] = lambda r
 
 def summary(rows: list[dict]) -> dict:
     """The numbers of one seed."""
-    kinds = {"direct": "direct", "chained": "chained"}
-    keep: dict[str, Callable[[dict], bool]] = {"all": lambda row: True}
-    for name, kind in kinds.items():
-        keep[name] = lambda row, kind=kind: row["goal"] == kind  # type: ignore[misc]
+    keep: dict[str, Callable[[dict], bool]] = {
+        "all": lambda row: True,
+        "direct": lambda row: row["goal"] == "direct",
+        "chained": lambda row: row["goal"] == "chained",
+    }
     found: dict = {
         column: {name: share(rows, column, test) for name, test in keep.items()}
         for column in ("fix", "exact", "detect", "parsed")
     }
     found["fix"]["depth3"] = share(rows, "fix", lambda row: row["depth"] >= 3)
-    found["repair"] = {name: share(rows, "fix", lambda r, t=test: t(r) and r["wrong"]) for name, test in keep.items()}
+    found["repair"] = {name: share([r for r in rows if r["wrong"]], "fix", test) for name, test in keep.items()}
     if rows[0]["fix_zero"] != "":
         for column in ("fix_zero", "fix_shuffled"):
             found[column] = {name: share(rows, column, test) for name, test in keep.items()}

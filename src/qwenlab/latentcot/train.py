@@ -156,7 +156,7 @@ def read_teacher(stage: str, folder: str | Path | None, source: str | Path, read
         flag = "--teacher-reps-dir" if kind == "rep" else "--teacher-latent-dir"
         raise UserError(f"{stage} is aligned with teacher states; name their folder with {flag}.")
     teacher = Teacher(folder, kind, method.alignment_layer, checkpoint_hash(source), method.latents)
-    config = ready.model.config.text_config  # type: ignore[attr-defined]
+    config = ready.model.config.text_config
     for sample in ready.encoded:
         tokens = int((sample.observed if kind == "rep" else sample.latent).sum())
         teacher.check_shape(sample.name, tokens, config.num_hidden_layers + 1, config.hidden_size)
@@ -210,7 +210,7 @@ def run_job(job: Job) -> dict[str, Any]:
     if main_process():
         with atomic_dir(job.out) as folder:
             student.model.save_pretrained(folder)
-            ready.processor.save_pretrained(folder)  # type: ignore[attr-defined]
+            ready.processor.save_pretrained(folder)
             write_json(folder / "latentcot.json", facts)
             stamp(folder, job.fingerprint)
         shutil.rmtree(work)

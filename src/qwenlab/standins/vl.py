@@ -199,7 +199,8 @@ code runs on a laptop. Nothing that a seed document asks to train is in it: it h
 observation tags, and was never asked to check a drawing against a chained goal at once.
 
 Made by `dvc repro -f -s standin-vl` from the recipe `standins.vl` in params.yaml: {recipe.caption_steps} steps of
-captions that train the vision tower, then {recipe.steps} and {recipe.last_steps} steps of six skills with the tower frozen. A picture of 32
+captions that train the vision tower, then {recipe.steps} + {recipe.last_steps} steps of
+six skills with the tower frozen. A picture of 32
 pixels has 2x2 cells; patches of 8 pixels merged two by two make one token a cell, and the one window block sees one
 cell. Pictures were varied and spoilt a little (noise, blur, tint, shift), as a generator's are.
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from qwenlab.core.scene_noise import corrupt
 from qwenlab.core.scene_images import compose, random_variants
+from qwenlab.core.scene_noise import corrupt
 from qwenlab.core.scenes import DEFECTS, WORLD, defect, defect_kind, describe, held_out, random_scenes
 from qwenlab.latentcot.goals import chained
 from qwenlab.latentcot.observations import observation
