@@ -31,6 +31,7 @@ class Data(Params):
     seed: int
     train: int = Field(ge=1)
     test: int = Field(ge=1, description="of each kind of goal")
+    right: float = Field(ge=0, le=1, description="share of drawings without a defect")
     chained: float = Field(ge=0, le=1, description="share of training samples with a chained goal")
     named: float = Field(ge=0, le=1, description="share of colours and shapes that a chained goal names outright")
 
@@ -74,7 +75,7 @@ def record(number: str, goal: str, draft: str, target: str, seen: str, facts: di
 
 def make(params: Data, count: int, share: float, seed: int, held: bool, first: int = 0) -> list[dict]:
     """`count` samples, a share of them with a chained goal; metadata says kind, depth and scenes."""
-    scenes = Scenes(seed, held)
+    scenes = Scenes(seed, held, params.right)
     rows = []
     for _ in range(count):
         target = scenes.target()
