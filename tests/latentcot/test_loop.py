@@ -12,6 +12,7 @@ from qwenlab.core.scenes import EMPTY, WORLD, describe, repairs
 from qwenlab.latentcot.drawing import ProceduralPainter
 from qwenlab.latentcot.loop import (
     HeuristicReflector,
+    look_again,
     nothing_wrong,
     plan,
     redraw_prompt,
@@ -132,7 +133,8 @@ def test_every_way_is_scored_from_the_same_two_drafts():
     assert [row["redraw"] for row in rows] == [0, 1, 0]
     assert [row["best_of_2"] for row in rows] == [1, 1, 0]
     assert [row["refined"] for row in rows] == [1, 1, 0]  # one repair a turn: the third had two wrong cells
-    assert [row["refined_score"] for row in rows] == [1.0, 1.0, 0.75]
+    assert [row["edited_score"] for row in rows] == [1.0, 1.0, 0.75]
+    assert [row["refined_score"] for row in rows] == [1.0, 1.0, 0.5]  # still wrong: the draft stays
     assert painter.edits == 2
     found = summarise(rows, 200)
     assert found["harm"] == 0
@@ -141,6 +143,20 @@ def test_every_way_is_scored_from_the_same_two_drafts():
     assert found["one_wrong_cell"]["mended"] == 1.0
     assert found["refined_minus_draft"]["value"] == pytest.approx(1 / 3)
     assert "reprompted" not in found["all_correct"]
+
+
+def test_a_second_look_throws_away_what_the_reflector_does_not_accept():
+    target = (RED, GREEN, 0, 0)
+    goal, draft = describe(target), picture((RED, RED, 0, 0))
+    for text, kept in (
+        ("top right wrong shape : draw green square", None),
+        ("top left extra : draw nothing", "second look"),
+    ):
+        done = refine_all(Painter([]), [draft], [goal], [text], [0], "edit")
+        again = look_again(HeuristicReflector(), [draft], [goal], done)[0]
+        assert again.kept == kept
+        assert (again.image is draft) == (kept is not None)
+        assert again.tried is done[0].tried
 
 
 class Meddler:
@@ -155,7 +171,8 @@ def test_a_reflector_that_meddles_with_right_drafts_is_counted_as_harm():
     prompts = [Prompt(describe(target), "full", target)] * 2
     drafts = Drafts([picture(target)] * 2, [picture(target)] * 2, np.array([target] * 2), np.array([target] * 2))
     found = summarise(judge(Painter([]), Meddler(), prompts, drafts, 0, reprompt=False).rows, 200)
-    assert found["harm"] == 1.0
+    assert found["harm_edited"] == 1.0
+    assert found["harm"] == 0.0  # the second look refuses its own work, and the draft stays
     assert found["detection"]["right_accepted"] == 0.0
     assert "wrong_found" not in found["detection"]  # there was no wrong draft: no number, rather than a made-up one
 

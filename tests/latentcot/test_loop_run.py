@@ -39,7 +39,7 @@ class Always:
 
 
 def test_two_runs_write_the_same_bytes(images, tmp_path):
-    loop = Loop(prompts=6, prompt_seed=3, resamples=100, strips=4, checked=5)
+    loop = Loop(prompts=6, kinds=["two", "full"], prompt_seed=3, resamples=100, strips=4, checked=5)
     for name in ("a", "b"):
         run(images, loop, [0, 1], lambda arm, seed: Always("top left missing : draw red circle"), tmp_path / name)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
@@ -98,6 +98,6 @@ def test_a_batch_changes_no_picture(images):
 
 
 def test_the_heuristic_reflector_is_the_ceiling_in_the_metrics(images, tmp_path):
-    loop = Loop(prompts=6, prompt_seed=3, resamples=100, strips=1, checked=5)
+    loop = Loop(prompts=6, kinds=["two", "full"], prompt_seed=3, resamples=100, strips=1, checked=5)
     results = run(images, loop, [0], lambda arm, seed: HeuristicReflector(), tmp_path)
     assert results["loop_heuristic"]["detection"]["wrong_found"] == 1.0

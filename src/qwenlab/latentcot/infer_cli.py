@@ -38,6 +38,7 @@ PROCEDURAL_NOTE = (
 @click.option("--qwen-image-edit-model", help="Folder or hub id that edits.  [default: --qwen-image-model]")
 @click.option("--reflector-model", help="Qwen2.5-VL folder or hub id.  [default: the profile's]")
 @click.option("--no-latents", is_flag=True, help="Let the reflector write without latent thoughts.")
+@click.option("--no-second-look", is_flag=True, help="Keep the refined picture even if the reflector refuses it.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draft's noise.")
 @click.option("--steps", type=click.IntRange(2), help="Denoising steps.  [default: the profile's]")
 @click.option("--device", help="cpu, cuda, cuda:1 or mps.  [default: the profile's]")
@@ -95,7 +96,7 @@ def make_reflector(options: dict[str, Any]):
 def run(painter, reflector, prompt: str, options: dict[str, Any]):
     """(draft, refined, result.json) of one prompt."""
     from qwenlab.core.scene_prompts import read_prompt
-    from qwenlab.latentcot.loop import goal_text, refine_all
+    from qwenlab.latentcot.loop import goal_text, look_again, refine_all
 
     known = read_prompt(prompt)
     goal = goal_text(known.target) if known else prompt
@@ -104,7 +105,9 @@ def run(painter, reflector, prompt: str, options: dict[str, Any]):
     marks.append(time.perf_counter())
     text = reflector.reflect([draft], [goal])[0]
     marks.append(time.perf_counter())
-    done = refine_all(painter, [draft], [prompt], [text], [options["seed"]], options["refine"])[0]
+    done = refine_all(painter, [draft], [prompt], [text], [options["seed"]], options["refine"])
+    if not options["no_second_look"]:
+        done = look_again(reflector, [draft], [goal], done)
     marks.append(time.perf_counter())
     spent = [round(b - a, 4) for a, b in itertools.pairwise(marks)]
     result: dict[str, Any] = {
@@ -115,15 +118,16 @@ def run(painter, reflector, prompt: str, options: dict[str, Any]):
         "seed": options["seed"],
         "goal": goal,
         "reflection": text,
-        "refine_prompt": done.instruction,
-        "kept": done.kept,
+        "refine_prompt": done[0].instruction,
+        "second_look": done[0].second,
+        "kept": done[0].kept,
         "scores": None
         if known is None
-        else {n: score(i, known.target) for n, i in (("draft", draft), ("refined", done.image))},
+        else {n: score(i, known.target) for n, i in (("draft", draft), ("refined", done[0].image))},
         "timings": dict(zip(("draw_s", "reflect_s", "refine_s"), spent, strict=True)),
         "notes": notes(painter.name, known is not None),
     }
-    return draft, done.image, result
+    return draft, done[0].image, result
 
 
 def score(image, target) -> dict[str, Any]:
@@ -146,7 +150,8 @@ def notes(backend: str, known: bool) -> list[str]:
 
 def summary(result: dict[str, Any]) -> list[str]:
     """The result in a few lines."""
-    done = result["refine_prompt"] or f"draft kept ({result['kept']})"
+    done = result["refine_prompt"] or "none"
+    done += f"; the draft was kept ({result['kept']})" if result["kept"] else ""
     lines = [f"reflection: {result['reflection'] or '(nothing)'}", f"refinement: {done}"]
     if result["scores"]:
         lines.append(

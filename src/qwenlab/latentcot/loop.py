@@ -2,10 +2,11 @@
 
 The reflector looks at the draft and the goal and writes an observation. A repair in it becomes an instruction; the
 draft is edited by it, or drawn again with it in the prompt. An empty or unreadable observation keeps the draft, and
-so does "all right": a loop must not spoil what it does not understand.
+so does "all right": a loop must not spoil what it does not understand. For the same reason the reflector looks twice:
+a refined picture that it does not accept is thrown away, and the draft stays.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -45,12 +46,14 @@ class HeuristicReflector:
 
 @dataclass(frozen=True)
 class Refinement:
-    """What became of a draft. `instruction` is None, and `image` the draft, when nothing was to be done."""
+    """What became of a draft. Without an `instruction` nothing was to be done: `tried` and `image` are the draft."""
 
     observation: str
     instruction: str | None
-    kept: str | None  # why the draft was kept: "all right" or "unreadable"
-    image: Image.Image
+    kept: str | None  # why the draft was kept: "all right", "unreadable", or "second look"
+    tried: Image.Image  # what the painter made of the instruction
+    image: Image.Image  # what the loop returns
+    second: str | None = None  # what the reflector says of `tried`; None when it was not asked
 
 
 def plan(text: str) -> tuple[str | None, str | None]:
@@ -82,9 +85,28 @@ def refine_all(
         for i in chosen:
             images[i] = painter.edit(drafts[i], str(plans[i][0]), seeds[i] + EDIT_SEED)
     return [
-        Refinement(text, instruction, kept, image)
+        Refinement(text, instruction, kept, image, image)
         for text, (instruction, kept), image in zip(texts, plans, images, strict=True)
     ]
+
+
+def look_again(
+    reflector: Reflector, drafts: list[Image.Image], goals: list[str], done: list[Refinement]
+) -> list[Refinement]:
+    """The reflector judges every refined picture; what it does not accept becomes the draft again.
+
+    A second look costs what a look at a second draft costs, so best-of-2 is still the comparison at equal compute.
+    """
+    chosen = [i for i, one in enumerate(done) if one.instruction is not None]
+    if not chosen:
+        return done
+    said = reflector.reflect([done[i].tried for i in chosen], [goals[i] for i in chosen])
+    result = list(done)
+    for i, text in zip(chosen, said, strict=True):
+        accepted = nothing_wrong(text)
+        image, kept = (done[i].tried, None) if accepted else (drafts[i], "second look")
+        result[i] = replace(done[i], image=image, kept=kept, second=text)
+    return result
 
 
 def goal_text(target: tuple[int, ...]) -> str:

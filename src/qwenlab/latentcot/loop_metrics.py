@@ -16,7 +16,7 @@ one prompt stay together).
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -26,10 +26,10 @@ from qwenlab.core.params import Params
 from qwenlab.core.scene_checker import read_scenes
 from qwenlab.core.scene_prompts import Prompt
 from qwenlab.latentcot.drawing import Painter
-from qwenlab.latentcot.loop import Reflector, goal_text, nothing_wrong, refine_all, repair_is_right
+from qwenlab.latentcot.loop import Reflector, goal_text, look_again, nothing_wrong, refine_all, repair_is_right
 from qwenlab.latentcot.observations import parse_observation
 
-WAYS = ("draft", "redraw", "best_of_2", "refined", "reprompted")
+WAYS = ("draft", "redraw", "best_of_2", "edited", "refined", "reprompted")
 SECOND = 104729  # added to a draft's seed for draft B
 
 
@@ -37,6 +37,7 @@ class Loop(Params):
     """How the loop is judged."""
 
     prompts: int = Field(ge=1)  # held-out prompts, kinds in turn
+    kinds: list[Literal["one", "two", "colours", "position", "counting", "full"]] = Field(min_length=1)
     prompt_seed: int  # which prompts
     resamples: int = Field(ge=100)  # of the bootstrap
     strips: int = Field(ge=1)  # rows of the picture
@@ -83,10 +84,17 @@ def judge(
     goals, words = [goal_text(prompt.target) for prompt in prompts], [prompt.text for prompt in prompts]
     seeds = [seed * 1_000_003 + index for index in range(len(prompts))]
     texts, texts_b = reflector.reflect(drafts.a, goals), reflector.reflect(drafts.b, goals)
-    edited = refine_all(painter, drafts.a, words, texts, seeds, "edit")
-    seen = {"draft": drafts.seen_a, "redraw": drafts.seen_b, "refined": read_scenes(pixels([r.image for r in edited]))}
+    done = refine_all(painter, drafts.a, words, texts, seeds, "edit")
+    done = look_again(reflector, drafts.a, goals, done)
+    seen = {
+        "draft": drafts.seen_a,
+        "redraw": drafts.seen_b,
+        "edited": read_scenes(pixels([r.tried for r in done])),
+        "refined": read_scenes(pixels([r.image for r in done])),
+    }
     if reprompt:
         again = refine_all(painter, drafts.a, words, texts, seeds, "redraw")
+        again = look_again(reflector, drafts.a, goals, again)
         seen["reprompted"] = read_scenes(pixels([r.image for r in again]))
     take_b = [not nothing_wrong(a) and nothing_wrong(b) for a, b in zip(texts, texts_b, strict=True)]
     seen["best_of_2"] = np.where(np.array(take_b)[:, None], drafts.seen_b, drafts.seen_a)
@@ -99,9 +107,10 @@ def judge(
                     f"{way}_score": float((seen[way][i] == targets[i]).mean()),
                     way: int((seen[way][i] == targets[i]).all()),
                 }
-        row |= steps_of(texts[i], drafts.seen_a[i], seen["refined"][i], targets[i])
+        row |= steps_of(texts[i], drafts.seen_a[i], seen["edited"][i], targets[i])
+        row["second"] = done[i].second or ""
         rows.append(row)
-    return Turn(texts, [r.image for r in edited], rows)
+    return Turn(texts, [r.image for r in done], rows)
 
 
 def steps_of(text: str, drawn: np.ndarray, refined: np.ndarray, target: np.ndarray) -> dict[str, int]:
@@ -142,6 +151,7 @@ def summarise_seed(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "all_correct": {way: share([r[way] for r in rows]) for way in ways},
         "score": {way: share([r[f"{way}_score"] for r in rows]) for way in ways},
         "harm": share([1 - r["refined"] for r in right]),
+        "harm_edited": share([1 - r["edited"] for r in right]),
         "detection": {
             "wrong_found": share([r["says_wrong"] for r in wrong]),
             "right_accepted": share([1 - r["says_wrong"] for r in right]),
@@ -180,6 +190,7 @@ def summarise(rows: Sequence[dict[str, Any]], resamples: int) -> dict[str, Any]:
     result = _median(by_seed)
     result["prompts"] = len({row["item"] for row in rows})
     pairs = {
+        "edited_minus_draft": ("edited", "draft"),
         "refined_minus_draft": ("refined", "draft"),
         "refined_minus_best_of_2": ("refined", "best_of_2"),
         "refined_minus_redraw": ("refined", "redraw"),

@@ -10,6 +10,7 @@ from qwenlab.core.io import write_csv, write_json
 from qwenlab.core.media import write_image
 from qwenlab.core.scene_checker import agreement
 from qwenlab.core.scene_prompts import Prompt, held_out_prompts
+from qwenlab.core.scenes import WORLD
 from qwenlab.core.seeding import seed_everything
 from qwenlab.core.summary import rounded
 from qwenlab.latentcot.drawing import Images, QwenImagePainter
@@ -18,7 +19,7 @@ from qwenlab.latentcot.loop_metrics import WAYS, Drafts, Loop, Turn, judge, make
 
 _COLUMNS = (
     "seed", "item", "kind", "prompt", "said", *WAYS, *(f"{way}_score" for way in WAYS), "readable", "says_wrong",
-    "wrong_cells", "repair_right", "edit_done", "rest_kept",
+    "wrong_cells", "repair_right", "edit_done", "rest_kept", "second",
 )  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def run(
     """
     seed_everything(0)
     folder, painter = Path(metrics), QwenImagePainter(images)
-    prompts = held_out_prompts(loop.prompts, loop.prompt_seed)
+    prompts = held_out_prompts(loop.prompts, loop.prompt_seed, WORLD, tuple(loop.kinds))
     rows: dict[str, list[dict[str, Any]]] = {"loop": [], "loop_text": [], "loop_heuristic": []}
     first: tuple[Drafts, Turn] | None = None
     for seed in seeds:
