@@ -104,3 +104,8 @@ def test_a_sample_with_a_bad_image_is_left_out_by_name(base, tmp_path):
     samples, _ = read_samples(write(tmp_path / "a.jsonl", GOOD, bad))
     _, kept, rejected = build(model, processor, samples, tmp_path)
     assert [s.name for s in kept] == ["scenes_0"] and "scenes_9" in rejected[0] and "gone.png" in rejected[0]
+
+
+def test_the_example_file_is_read_whole(root):
+    samples, rejected = read_samples(root / "examples/latentcot/train.jsonl")
+    assert len(samples) == 4 and not rejected
