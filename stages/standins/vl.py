@@ -9,7 +9,8 @@ import click
 def main(out: str, metrics: str) -> None:
     from qwenlab.core.io import write_json
     from qwenlab.core.params import load
-    from qwenlab.standins.vl import Recipe, train
+    from qwenlab.standins.vl import train
+    from qwenlab.standins.vl_build import Recipe
 
     write_json(metrics, train(load("standins.vl", Recipe), out))
 

@@ -9,7 +9,7 @@ from qwenlab.latentcot.checkpoint import Runtime
 from qwenlab.latentcot.method import Loss, Method
 from qwenlab.latentcot.scene_data import Data, make
 from qwenlab.latentcot.train import Train
-from qwenlab.standins.vl import Recipe, build_model, build_processor
+from qwenlab.standins.vl_build import Recipe, build_model, build_processor
 
 RECIPE = Recipe(
     seed=0, hidden=32, layers=2, heads=2, kv_heads=1, mlp=48, vision_hidden=32, vocab=440, caption_steps=1,
