@@ -269,17 +269,25 @@ One set of tiny components, saved as a `QwenImageEditPlusPipeline` (edits a pict
 small. It stands for the published checkpoints where none can be had, so that the same code runs on a laptop. It knows
 one small world (`core/scenes.py`: coloured shapes in 2x2 cells at {recipe.size} px) and nothing else.
 
-Made by `dvc repro -f -s standin-scenes_image` from the recipe `standins.scenes_image` in params.yaml, on renders alone:
-autoencoder ({vae:.2f} M parameters, shrinks each side by 4) {recipe.vae_steps} steps, and its decoder alone
-{recipe.polish_steps} more on noisy latents; Qwen2.5-VL text encoder
-({text:.2f} M; its image tower stays random) {recipe.text_steps} steps of telling from the prompt what each cell shall
-hold; transformer ({dit:.2f} M) {recipe.steps} steps of flow matching, {recipe.edit_share:.0%} of them edits. Target
-scenes with `held_out` (one of five, by hash) were never trained on. Weights are fp16.
+Made by `dvc repro -f -s standin-scenes_image` from the recipe `standins.scenes_image` in params.yaml, on renders alone.
+Target scenes with `held_out` (one of five, by hash) were never trained on.
 
-Held-out scenes, 8 steps, read by the checker: drafts with every cell right {quality[draft_all_correct]:.3f} (cells
-{quality[draft_cells]:.3f}); edits of a clean picture with one wrong cell that end all right
-{quality[edit_all_correct]:.3f}; autoencoder PSNR {quality[vae_psnr]:.1f} dB. The drafts are wrong often enough for
-reflection to have something to repair; that is what they are for.
+- Autoencoder ({vae:.2f} M parameters, shrinks each side by 4): {recipe.vae_steps} steps, and its decoder alone
+  {recipe.polish_steps} more on noisy latents.
+- Qwen2.5-VL text encoder ({text:.2f} M; its image tower stays random): {recipe.text_steps} steps of telling from the
+  prompt what each cell shall hold.
+- Transformer ({dit:.2f} M): {recipe.steps} steps of flow matching, {recipe.edit_share:.0%} of them edits.
+
+Weights are fp16. Read by the checker on held-out scenes, 8 steps a picture:
+
+| what | right |
+| --- | --- |
+| drafts, every cell | {quality[draft_all_correct]:.3f} |
+| drafts, cells | {quality[draft_cells]:.3f} |
+| edits of a clean picture with one wrong cell: every cell right afterwards | {quality[edit_all_correct]:.3f} |
+
+Autoencoder PSNR {quality[vae_psnr]:.1f} dB. Most errors are circles for squares, yellow ones above all. The drafts are
+wrong often enough for reflection to have something to repair; that is what they are for.
 
 Two constants of diffusers hold for the published tokenizer only: `prompt_template_encode_start_idx` (34 and 64). The
 loaders derive it from the tokenizer (`core/image_conditioning.py`).
