@@ -13,7 +13,7 @@ from qwenlab.core.scene_prompts import Prompt, held_out_prompts
 from qwenlab.core.scenes import WORLD
 from qwenlab.core.seeding import seed_everything
 from qwenlab.core.summary import rounded
-from qwenlab.latentcot.drawing import Images, QwenImagePainter
+from qwenlab.latentcot.drawing import Images, Painter, QwenImagePainter
 from qwenlab.latentcot.loop import HeuristicReflector, Reflector
 from qwenlab.latentcot.loop_metrics import WAYS, Drafts, Loop, Turn, judge, make_drafts, summarise
 
@@ -21,6 +21,26 @@ _COLUMNS = (
     "seed", "item", "kind", "prompt", "said", *WAYS, *(f"{way}_score" for way in WAYS), "readable", "says_wrong",
     "wrong_cells", "repair_right", "edit_done", "rest_kept", "second",
 )  # fmt: skip
+
+
+class Remembering:
+    """A painter that makes each edit once: reflectors that ask for the same repair get the same picture."""
+
+    def __init__(self, painter: Painter):
+        self.painter, self.name = painter, painter.name
+        self._edits: dict[tuple[bytes, str, int], Image.Image] = {}
+
+    def draw(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:
+        return self.painter.draw(prompts, seeds)
+
+    def edit(self, image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        key = (image.tobytes(), instruction, seed)
+        if key not in self._edits:
+            self._edits[key] = self.painter.edit(image, instruction, seed)
+        return self._edits[key]
+
+    def release(self) -> None:
+        self.painter.release()
 
 
 def run(
@@ -36,7 +56,7 @@ def run(
         metrics: folder to write to.
     """
     seed_everything(0)
-    folder, painter = Path(metrics), QwenImagePainter(images)
+    folder, painter = Path(metrics), Remembering(QwenImagePainter(images))
     prompts = held_out_prompts(loop.prompts, loop.prompt_seed, WORLD, tuple(loop.kinds))
     rows: dict[str, list[dict[str, Any]]] = {"loop": [], "loop_text": [], "loop_heuristic": []}
     first: tuple[Drafts, Turn] | None = None
