@@ -9,6 +9,8 @@ COMMANDS = {
     "accept": ("qwenlab.core.commands:accept", "Show the acceptance table, or judge two revisions."),
     "doctor": ("qwenlab.core.commands:doctor", "Say what the active profile needs and this machine lacks."),
     "edit": ("qwenlab.videoedit.cli:edit", "Edit a video, with or without guidance by its edges."),
+    "infer": ("qwenlab.latentcot.infer_cli:infer", "Draw a picture, reflect on it, refine it."),
+    "latentcot": ("qwenlab.latentcot.cli:latentcot", "Train latent reasoning, or compute its teacher states."),
     "plan": ("qwenlab.tomas.cli:plan", "Choose a tool and its resources for a task in words."),
 }
 

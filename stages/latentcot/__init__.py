@@ -1,0 +1,1 @@
+"""Stages of the system latentcot (seed 000)."""
