@@ -44,14 +44,15 @@ def component_areas(mask: np.ndarray) -> np.ndarray:
 def tidy(mask: np.ndarray, area: int) -> np.ndarray:
     """Fill holes and drop specks of up to `area` pixels, bool `[H, W]`.
 
-    As in SAM 3, a speck must also be no more than half of the mask: a tiny thing stays.
+    As in SAM 3, a speck must also be no more than half of the mask: a tiny thing stays. Unlike there, the largest
+    component stays in any case, so that a mask of specks alone is not emptied.
     """
     if area <= 0 or not mask.any():
         return mask
     background = component_areas(~mask)
     mask = mask | ((background > 0) & (background <= area))
     own = component_areas(mask)
-    return mask & ~((own > 0) & (own <= min(area, int(mask.sum()) // 2)))
+    return mask & ~((own > 0) & (own <= min(area, int(mask.sum()) // 2)) & (own < own.max()))
 
 
 def install() -> bool:

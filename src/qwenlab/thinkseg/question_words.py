@@ -8,12 +8,16 @@ import re
 from collections import Counter
 
 STOP = frozenset(
-    """a about after all also an and any are as at be been before behind being between both but by can could did do
-    does doing during each first for from go goes going had has have having he her him his how i if in into is it its
-    large last look looks may me most move moves my no not of off on or our out over said same seem she should size
-    small so some start starts than that the their them then there these they this those through to too under until up
-    us very was we were what when where which while who whom whose why will with would you your feel feels mood clip
-    video sound way""".split()
+    word
+    for line in (
+        "a about after all also an and any are as at be been before behind being between both but by can",
+        "could did do does doing during each first for from go goes going had has have having he her him his",
+        "how i if in into is it its large last look looks may me most move moves my no not of off on or our",
+        "out over said same seem she should size small so some start starts than that the their them then",
+        "there these they this those through to too under until up us very was we were what when where which",
+        "while who whom whose why will with would you your feel feels mood clip video sound way",
+    )
+    for word in line.split()
 )
 LONGEST = 4  # words of a phrase
 

@@ -5,6 +5,7 @@ folder's config says which. Each phrase is a prompt of its own: joined into one 
 one concept of that name and finds nothing. All prompts share the vision pass of a frame.
 """
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -152,6 +153,8 @@ class VideoSegmenter:
     def __init__(self, params: Sam3Params, model, processor):
         self.params, self.model, self.processor = params, model, processor
         model.score_threshold_detection, model.max_num_objects = params.score, params.max_objects
+        # A scene with more than that says so every frame.
+        logging.getLogger(type(model).__module__).setLevel(logging.ERROR)
         install()
 
     def session(self, phrases: Sequence[str]):
@@ -162,23 +165,27 @@ class VideoSegmenter:
         )
         return self.processor.add_text_prompt(session, phrases)
 
-    @staticmethod
-    def forget(session, frame: int) -> None:
-        """Drop what grows with the video: pixels of frames that are done and memories too old to be read.
+    def forget(self, session, frame: int) -> None:
+        """Drop what grows with the video: pixels of frames that are done, and memories too old to be read.
 
-        The key of a frame stays, because the library counts frames by them. Outputs are identical to those of a
-        session that keeps everything.
+        The key of a frame stays, because the library counts frames by them. Of an old conditioning frame (every 16th
+        may become one) the small object pointer stays, because all of them are read. Outputs are bit for bit those of
+        a session that keeps everything.
         """
         import torch
 
         session.processed_frames[frame] = torch.empty(0)
-        old = frame - MEMORY
+        old, closest = frame - MEMORY, self.model.tracker_model.config.max_cond_frame_num
         for outputs in session.output_dict_per_obj.values():
             for index in [index for index in outputs["non_cond_frame_outputs"] if index < old]:
                 del outputs["non_cond_frame_outputs"][index]
-        for tracked in session.frames_tracked_per_obj.values():
-            for index in [index for index in tracked if index < old]:
-                del tracked[index]
+            for index in sorted(outputs["cond_frame_outputs"])[:-closest]:
+                own = outputs["cond_frame_outputs"][index]
+                if index < old and len(own) > 1:
+                    outputs["cond_frame_outputs"][index] = {"object_pointer": own["object_pointer"]}
+        for by_frame in (*session.frames_tracked_per_obj.values(), *session.mask_inputs_per_obj.values()):
+            for index in [index for index in by_frame if index < old]:
+                del by_frame[index]
         session.suppressed_obj_ids.pop(old, None)
         session.obj_id_to_tracker_score_frame_wise.pop(old, None)
 
@@ -202,8 +209,8 @@ class VideoSegmenter:
     def _seen(self, session, output, sizes) -> list[Seen]:
         found = self.processor.postprocess_outputs(session, output, original_sizes=sizes)
         phrase_of = {number: text for text, numbers in found["prompt_to_obj_ids"].items() for number in numbers}
-        seen = []
-        for number, score, mask in zip(found["object_ids"].tolist(), found["scores"].tolist(), found["masks"]):
+        seen, names = [], ("object_ids", "scores")
+        for number, score, mask in zip(*(found[name].tolist() for name in names), found["masks"], strict=True):
             pixels = tidy(mask.cpu().numpy(), self.params.tidy_area)
             if pixels.any():
                 seen.append(Seen(number, phrase_of[number], score, box_of(pixels), pixels))
@@ -218,11 +225,11 @@ def load_segmenter(params: Sam3Params) -> ImageSegmenter | VideoSegmenter:
     """
     import torch
     from transformers import AutoConfig, Sam3Model, Sam3Processor, Sam3VideoModel, Sam3VideoProcessor
-    from transformers.utils import logging
+    from transformers.utils import logging as library_logging
 
     if params.device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"thinkseg.sam3.device is {params.device!r}, but PyTorch finds no GPU; use tiny, or cpu.")
-    logging.disable_progress_bar()
+    library_logging.disable_progress_bar()
     dtype = getattr(torch, params.dtype)
     try:
         kind = AutoConfig.from_pretrained(params.model).model_type

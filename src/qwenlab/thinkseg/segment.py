@@ -2,7 +2,7 @@
 
 segmenter = Segmenter.load(load("thinkseg.sam3", Sam3Params))
 result = segmenter.segment("clip.mp4", ["red circle", "blue square"])
-write_outputs(result, "out/clip")        # segmentation.json, mask_video.mp4, legend.png
+write_outputs(result, "out/clip")        # segmentation.json, mask_video.mp4
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from PIL import Image
 from qwenlab.core.io import atomic_path, make_dir, write_json
 from qwenlab.thinkseg import rle
 from qwenlab.thinkseg.overlay import color_of, overlay
-from qwenlab.thinkseg.sam3 import ImageSegmenter, Sam3Params, Seen, VideoSegmenter, load_segmenter
+from qwenlab.thinkseg.sam3 import ImageSegmenter, Sam3Params, Seen, VideoSegmenter, clean_phrases, load_segmenter
 from qwenlab.thinkseg.video import VideoInfo, read_frames, video_info, write_video
 
 
@@ -124,13 +124,11 @@ class Segmenter:
         info = video_info(video)
         objects: dict[int, ObjectTrack] = {}
         count = 0
-        for count, seen in enumerate(self.backend.stream(read_frames(video, max_frames), phrases), start=1):  # noqa: B007
+        for count, seen in enumerate(self.backend.stream(read_frames(video, max_frames), phrases), start=1):
             for one in seen:
                 track = objects.setdefault(one.object_id, ObjectTrack(one.object_id, one.phrase))
                 track.add(count - 1, one)
             advance()
-        from qwenlab.thinkseg.sam3 import clean_phrases
-
         return Segmentation(str(video), clean_phrases(phrases), count, info, list(objects.values()))
 
 
