@@ -229,18 +229,18 @@ class Trainer:
         there = [i for i, own in enumerate(targets) if len(own)]
         chosen = self.rng.permutation(there)[:10].tolist()
         half = nn.functional.avg_pool2d(wanted[chosen][:, None], 2)
+        drawn = model.mask_decoder(
+            decoder_queries=states[:, chosen].transpose(0, 1).flatten(1, 2),  # of all layers, side by side
+            backbone_features=[level[chosen] for level in levels],
+            encoder_hidden_states=encoded.last_hidden_state[chosen],
+            prompt_features=text[chosen],
+            prompt_mask=mask[chosen],
+        )
         for layer in range(len(states)):
-            drawn = model.mask_decoder(
-                decoder_queries=states[layer][chosen],
-                backbone_features=[level[chosen] for level in levels],
-                encoder_hidden_states=encoded.last_hidden_state[chosen],
-                prompt_features=text[chosen],
-                prompt_mask=mask[chosen],
-            )
             found, truth = [], []
             for row, i in enumerate(chosen):
                 queries, things = pairs[layer][i]
-                found.append(drawn.pred_masks[row, queries])
+                found.append(drawn.pred_masks[row, [layer * self.recipe.queries + query for query in queries]])
                 own = scenes.masks[int(scene_of[i])][fits[i]][things]
                 truth.append(nn.functional.avg_pool2d(own[:, None], 2)[:, 0])
             loss = loss + mask_loss(torch.cat(found), torch.cat(truth))

@@ -8,15 +8,8 @@ from scipy.optimize import linear_sum_assignment
 
 from qwenlab.standins.sam3_data import absent, batch
 from qwenlab.thinkseg.drawing import SIZE
+from qwenlab.thinkseg.masks import mask_iou
 from qwenlab.thinkseg.vocabulary import PHRASES, SHAPES
-
-
-def overlaps(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """IoU `[P, N]` of masks `[P, H, W]` and `[N, H, W]`; 0 where both are empty."""
-    flat, other = found.reshape(len(found), -1).astype(float), truth.reshape(len(truth), -1).astype(float)
-    common = flat @ other.T
-    union = flat.sum(1)[:, None] + other.sum(1)[None] - common
-    return common / np.maximum(union, 1)
 
 
 @torch.inference_mode()
@@ -48,8 +41,9 @@ def held_out(model, processor, photos: Mapping[str, np.ndarray], seed: int, coun
             near = look // len(SHAPES) in {other // len(SHAPES) for other in there}
             kind = "present" if look in there else "wrong_shape" if near else "other"
             right[kind].append((presence > 0) == (look in there))
-            found = result["masks"].numpy()
-            table = overlaps(found, truth)
+            # Where nothing is found, the library leaves the masks at their low resolution.
+            found = result["masks"].numpy() if len(result["masks"]) else np.zeros((0, SIZE, SIZE))
+            table = mask_iou(found, truth)
             rows, columns = linear_sum_assignment(-table)
             best = table[rows, columns]
             ious += [*best.tolist(), *[0.0] * (len(truth) - len(best))]

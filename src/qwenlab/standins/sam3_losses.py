@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 from torch.nn import functional as F
-from torchvision.ops import box_convert, generalized_box_iou, generalized_box_iou_loss
+from torchvision.ops import box_convert, generalized_box_iou_loss
 
 from qwenlab.standins.sam3_data import PATCH, Scenes, patch_targets
 from qwenlab.thinkseg.vocabulary import COLORS, SHAPES
@@ -52,13 +52,20 @@ class Sight(nn.Module):
         return classes, distance[there].mean(), right
 
 
-def match(logits: torch.Tensor, boxes: torch.Tensor, targets: torch.Tensor) -> tuple[list[int], list[int]]:
-    """The cheapest pairing of queries and targets (exact): `[Q]`, `[Q, 4]` against `[N, 4]`, boxes cxcywh."""
-    distance = torch.cdist(boxes, targets, p=1)
-    overlap = generalized_box_iou(box_convert(boxes, "cxcywh", "xyxy"), box_convert(targets, "cxcywh", "xyxy"))
-    cost = 5 * distance - 2 * overlap - 2 * logits.sigmoid()[:, None]
-    queries, things = linear_sum_assignment(cost.detach().numpy())
-    return queries.tolist(), things.tolist()
+def match(
+    logits: torch.Tensor, boxes: torch.Tensor, targets: Sequence[torch.Tensor]
+) -> list[tuple[list[int], list[int]]]:
+    """For each prompt the cheapest pairing of queries and targets (exact): `[P, Q]`, `[P, Q, 4]`, P times `[N, 4]`."""
+    most = max(len(own) for own in targets)
+    padded = torch.stack([F.pad(own, (0, 0, 0, most - len(own)), value=0.5) for own in targets])  # [P, most, 4]
+    distance = (boxes[:, :, None] - padded[:, None]).abs().sum(-1)
+    pairs = torch.broadcast_tensors(
+        box_convert(boxes, "cxcywh", "xyxy")[:, :, None], box_convert(padded, "cxcywh", "xyxy")[:, None]
+    )
+    overlap = 1 - generalized_box_iou_loss(*(side.flatten(0, 2) for side in pairs)).view_as(distance)
+    costs = (5 * distance - 2 * overlap - 2 * logits.sigmoid()[..., None]).detach().numpy()
+    found = [linear_sum_assignment(cost[:, : len(own)]) for cost, own in zip(costs, targets, strict=True)]
+    return [(queries.tolist(), things.tolist()) for queries, things in found]
 
 
 def query_loss(
@@ -70,7 +77,7 @@ def query_loss(
         logits: `[P, Q]`, boxes `[P, Q, 4]` cxcywh, presence `[P]` logits.
         targets: boxes of what each prompt asks for, `[N, 4]`; none where it fits nothing.
     """
-    pairs = [match(logits[i], boxes[i], own) if len(own) else ([], []) for i, own in enumerate(targets)]
+    pairs = match(logits, boxes, targets)
     wanted = torch.zeros_like(logits)
     for i, (queries, _) in enumerate(pairs):
         wanted[i, queries] = 1

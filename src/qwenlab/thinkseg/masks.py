@@ -11,7 +11,8 @@ import numpy as np
 
 def mask_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """IoU `[N, M]` of boolean masks `[N, H, W]` and `[M, H, W]`; 0 where both are empty."""
-    one, two = (np.asarray(masks, bool).reshape(len(masks), -1).astype(np.float32) for masks in (first, second))
+    area = int(np.prod(first.shape[1:]))
+    one, two = (np.asarray(masks, bool).reshape(len(masks), area).astype(np.float32) for masks in (first, second))
     common = one @ two.T
     union = one.sum(1)[:, None] + two.sum(1)[None] - common
     return common / np.maximum(union, 1)

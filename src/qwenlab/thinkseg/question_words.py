@@ -14,8 +14,9 @@ STOP = frozenset(
         "could did do does doing during each first for from go goes going had has have having he her him his",
         "how i if in into is it its large last look looks may me most move moves my no not of off on or our",
         "out over said same seem she should size small so some start starts than that the their them then",
-        "there these they this those through to too under until up us very was we were what when where which",
-        "while who whom whose why will with would you your feel feels mood clip video sound way",
+        "there these they this those through to too toward towards under until up us very was we were what",
+        "when where which while who whom whose why will with would you your feel feels mood clip video sound",
+        "way",
     )
     for word in line.split()
 )
