@@ -92,19 +92,24 @@ def _mux_samples(container, stream, sound: np.ndarray, rate: int) -> None:
 
 def _mux_source(container, source, stream, copied: bool, seconds: float) -> None:
     """The first `seconds` of the source's sound: its own packets where mp4 can hold them, else encoded anew."""
+    import av
+
+    resampler = None if copied else av.AudioResampler("fltp", stream.layout, stream.rate)
     for packet in source.demux(source.streams.audio[0]):
         if packet.dts is None and copied:
             continue
         if packet.pts is not None and float(packet.pts * packet.time_base) >= seconds:
             break
-        if copied:
+        if resampler is None:
             packet.stream = stream
             container.mux(packet)
         else:
             for frame in packet.decode():
-                frame.pts = None
-                container.mux(stream.encode(frame))
-    if not copied:
+                for part in resampler.resample(frame):
+                    container.mux(stream.encode(part))
+    if resampler is not None:
+        for part in resampler.resample(None):
+            container.mux(stream.encode(part))
         container.mux(stream.encode())
 
 
@@ -143,10 +148,11 @@ def write_video(
                     source = av.open(str(sound_of))
                     track = source.streams.audio[0]
                     copied = track.codec_context.name in ("aac", "mp3")
+                    layout = "mono" if track.channels == 1 else "stereo"  # containers may not name the layout
                     voice = (
                         container.add_stream_from_template(track)
                         if copied
-                        else container.add_stream("aac", rate=track.rate, layout=track.layout)
+                        else container.add_stream("aac", rate=track.rate, layout=layout)
                     )
             elif (stream.height, stream.width) != pixels.shape[:2]:
                 raise UserError(f"{path}: frame {count} is of another size than the first; one video has one size.")
