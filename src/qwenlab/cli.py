@@ -10,6 +10,8 @@ COMMANDS = {
     "doctor": ("qwenlab.core.commands:doctor", "Say what the active profile needs and this machine lacks."),
     "edit": ("qwenlab.videoedit.cli:edit", "Edit a video, with or without guidance by its edges."),
     "plan": ("qwenlab.tomas.cli:plan", "Choose a tool and its resources for a task in words."),
+    "segment": ("qwenlab.thinkseg.segment_cli:segment", "Segment in videos what phrases name."),
+    "think": ("qwenlab.thinkseg.think_cli:think", "Think about a video, summarise, and segment what matters."),
 }
 
 

@@ -217,8 +217,9 @@ class Trainer:
         loss = 2 * distance + 0.5 * (classes + 5 * distance)
         pairs = []
         for layer in range(len(states)):
-            own, found = query_loss(logits[layer], boxes[layer], decoded.presence_logits[layer][:, 0], targets)
-            loss, pairs = loss + own, [*pairs, found]
+            own, matched = query_loss(logits[layer], boxes[layer], decoded.presence_logits[layer][:, 0], targets)
+            loss = loss + own
+            pairs.append(matched)
         wanted = torch.stack([scenes.masks[s][fit].sum(0) for s, fit in zip(scene_of.tolist(), fits, strict=True)])
         cover = nn.functional.avg_pool2d(wanted[:, None], self.recipe.patch).flatten(1)
         fused = self.sight.fusion(encoded.last_hidden_state).squeeze(-1)

@@ -22,7 +22,7 @@ def held_out(model, processor, photos: Mapping[str, np.ndarray], seed: int, coun
     """
     rng = np.random.default_rng([seed, 3])
     ious: list[float] = []
-    right = {"present": [], "wrong_shape": [], "other": []}
+    right: dict[str, list[bool]] = {"present": [], "wrong_shape": [], "other": []}
     hits = wrong = missed = 0
     for _ in range(count):
         scenes = batch(rng, photos, 1)

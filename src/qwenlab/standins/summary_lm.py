@@ -9,6 +9,7 @@ batch at first, brings it about.
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from qwenlab.core.io import atomic_dir
@@ -33,12 +34,13 @@ class Recipe(Params):
     lr: float
     repeats_first: float
     repeats_last: float
+    repeat_length: int
 
 
 def build_tokenizer(recipe: Recipe):
     """A Qwen2 tokenizer for the language of the samples."""
     samples = Samples(recipe.seed + 1)
-    texts = [text for pair in samples.batch(3000, 0.3) for text in pair]
+    texts = [text for pair in samples.batch(3000) for text in pair]
     # What JSON has between words, and words behind a quotation mark, where no blank precedes them.
     texts += [
         '{"' + '","'.join(samples.words(6)) + '":[{"' + '":"'.join(samples.words(4)) + '"}]}' for _ in range(2000)
@@ -83,6 +85,21 @@ def encode(tokenizer, pairs: list[tuple[str, str]]) -> tuple[torch.Tensor, torch
     return ids, labels
 
 
+def repeats(count: int, longest: int, vocab: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, labels) `[count, L]`: tokens drawn from the whole vocabulary, and the same again.
+
+    No token stands twice in a sequence: what follows a token is then certain, and the two attention heads that copying
+    takes (find where it stood before, take what came next) are found in a minute. Words of a small language, each of
+    which stands there several times, did not bring them about.
+    """
+    length = int(rng.integers(longest // 4, longest + 1))
+    half = np.stack([rng.permutation(vocab)[:length] for _ in range(count)])
+    ids = torch.from_numpy(np.concatenate([half, half], 1))
+    labels = ids.clone()
+    labels[:, : length + 1] = -100
+    return ids, labels
+
+
 def loss_of(model, tokenizer, pairs: list[tuple[str, str]]) -> torch.Tensor:
     """Mean cross-entropy of the answers' tokens. Padding on the right needs no mask under causal attention."""
     ids, labels = encode(tokenizer, pairs)
@@ -93,12 +110,12 @@ README = """# Stand-in for Qwen/Qwen2.5-3B-Instruct (base of the student of thin
 
 A tiny `Qwen2ForCausalLM` ({millions:.2f} M parameters) with a Qwen2 tokenizer of {vocab} tokens, loaded by
 `from_pretrained`. It stands for the published checkpoint where none can be had, so that the same code runs on a
-laptop. It was **not** trained to summarise: no thinking stood beside a summary, and no JSON had a summary's keys. That
-is left to the student's LoRA.
+laptop. It was **not** trained to summarise: no thinking ever stood beside a summary of it. That is left to the
+student's LoRA.
 
 Made by `dvc repro -f -s standin-summary_lm` from the recipe `standins.summary_lm` in params.yaml: {recipe.steps} steps
 on text made on the fly: thinkings about things of no particular clip, short questions about them, lines of words as
-JSON with keys of any name, and sequences to repeat ({recipe.repeats_first:.0%} of a batch at first,
+JSON with keys of any name, and random tokens to repeat ({recipe.repeats_first:.0%} of a batch at first,
 {recipe.repeats_last:.0%} at last), without which so small a model does not learn to copy.
 
 Nats a token on fresh samples: repeating {quality[repeating]:.3f}, lists as JSON {quality[json]:.3f}, questions about
@@ -113,10 +130,15 @@ def train(recipe: Recipe, out: str | Path) -> dict[str, float]:
     model = build_model(recipe, tokenizer)
     samples = Samples(recipe.seed + 2)
 
+    rng = np.random.default_rng(recipe.seed + 4)
+
     def step_loss(step: int) -> torch.Tensor:
-        done = min(1.0, step / (0.4 * recipe.steps))
-        repeats = recipe.repeats_first + (recipe.repeats_last - recipe.repeats_first) * done
-        return loss_of(model, tokenizer, samples.batch(recipe.batch, repeats))
+        done = min(1.0, step / (0.5 * recipe.steps))
+        share = recipe.repeats_first + (recipe.repeats_last - recipe.repeats_first) * done
+        count = round(share * recipe.batch)
+        ids, labels = repeats(count, recipe.repeat_length, len(tokenizer), rng)
+        copying = model(input_ids=ids, labels=labels).loss
+        return share * copying + (1 - share) * loss_of(model, tokenizer, samples.batch(recipe.batch - count))
 
     fit(model.parameters(), step_loss, recipe.steps, recipe.lr, "base of the student")
     fresh = Samples(recipe.seed + 3)

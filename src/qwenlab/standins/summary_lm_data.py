@@ -1,9 +1,11 @@
 """What the base model of the student reads: thinkings, questions about them, sequences to repeat, lists as JSON.
 
-All made on the fly from a seed. None of it is the student's task: no thinking stands beside a summary of it, and no
-JSON has the keys of a summary.
+All made on the fly from a seed. None of it is the student's task: no thinking stands beside a summary of it. The words
+that a summary has for keys occur as keys of lists, with any words behind them, so that their embeddings, which LoRA
+does not train, mean something.
 """
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +15,8 @@ from qwenlab.thinkseg.questions import EMOTIONS, MOVING, PLACES, ask
 from qwenlab.thinkseg.scripted import describe, plain, think
 from qwenlab.thinkseg.vocabulary import COLORS, MOTIONS, POSITIONS, SHAPES, SIZES, TONES
 
-KEYS = ("name", "note", "item", "list", "kind", "text", "first", "second", "other", "rows", "key", "value")
+KEYS = ("name", "note", "item", "list", "kind", "text", "first", "second", "other", "rows", "key", "value", "category",
+        "appearance", "primary", "secondary", "emotion", "key_points", "sam3_phrases")  # fmt: skip
 
 
 def random_things(rng: np.random.Generator) -> tuple[tuple[Thing, ...], str]:
@@ -54,7 +57,7 @@ class Samples:
         return things, tone, think(things, tone, question, asked, self.rng)
 
     def repeat(self) -> tuple[str, str]:
-        """A sequence to repeat: words in any order, or a sentence about a thing in other words."""
+        """A sequence to repeat: words in any order, or sentences about things."""
         if self.rng.random() < 0.7:
             text = " ".join(self.words(int(self.rng.integers(4, 40))))
         else:
@@ -66,16 +69,19 @@ class Samples:
         return "", self.scene()[2]
 
     def as_json(self) -> tuple[str, str]:
-        """Lines of words, and the same as JSON with keys of any name."""
-        import json
-
-        rows = [
-            {self.one(KEYS): " ".join(self.words(int(self.rng.integers(1, 6)))) for _ in range(2)}
-            for _ in range(int(self.rng.integers(1, 5)))
-        ]
-        lines = ["; ".join(f"{key}: {text}" for key, text in row.items()) for row in rows]
-        key = self.one(KEYS)
-        return f"As JSON, {key}: {' / '.join(lines)}", json.dumps({key: rows}, separators=(",", ":"))
+        """Lines of words, and the same as JSON: lists of objects and of words, with keys of any name."""
+        value: dict[str, list] = {}
+        lines = []
+        for _ in range(int(self.rng.integers(1, 4))):
+            key, rows = self.one(KEYS), []
+            flat = self.rng.random() < 0.4
+            keys = [self.one(KEYS), self.one(KEYS)]
+            for _ in range(int(self.rng.integers(1, 4))):
+                texts = [" ".join(self.words(int(self.rng.integers(1, 6)))) for _ in range(1 if flat else 2)]
+                rows.append(texts[0] if flat else dict(zip(keys, texts, strict=True)))
+                lines.append(f"{key}: {' / '.join(texts)}")
+            value[key] = value.get(key, []) + rows
+        return f"As JSON, {'; '.join(lines)}", json.dumps(value, separators=(",", ":"))
 
     def reading(self) -> tuple[str, str]:
         """A thinking, and short questions about it with their answers."""
@@ -95,10 +101,7 @@ class Samples:
             )
         return f"{text}\n{' '.join(q for q, _ in asked)}", "; ".join(a for _, a in asked)
 
-    def batch(self, count: int, repeats: float) -> list[tuple[str, str]]:
-        """`count` pairs, a share `repeats` of them to repeat, the rest of the other kinds alike."""
-        kinds = (self.thinking, self.as_json, self.reading)
-        return [
-            self.repeat() if self.rng.random() < repeats else kinds[self.rng.integers(len(kinds))]()
-            for _ in range(count)
-        ]
+    def batch(self, count: int) -> list[tuple[str, str]]:
+        """`count` pairs of all kinds alike."""
+        kinds = (self.thinking, self.as_json, self.reading, self.repeat)
+        return [kinds[self.rng.integers(len(kinds))]() for _ in range(count)]

@@ -49,7 +49,7 @@ def draw(background: np.ndarray, shapes: Sequence[Shape]) -> tuple[np.ndarray, n
     Returns:
         The picture `[SIZE, SIZE, 3]` float32 in 0..255, and the visible part of each shape, bool `[N, SIZE, SIZE]`.
     """
-    picture = background.astype(np.float32)
+    picture: np.ndarray = background.astype(np.float32)
     masks = np.zeros((len(shapes), SIZE, SIZE), bool)
     for index, shape in enumerate(shapes):
         distance = inside(shape)

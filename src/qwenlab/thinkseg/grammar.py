@@ -6,13 +6,15 @@ things are written: what stands is fixed from then on, and a phrase is one of th
 
 import json
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from qwenlab.thinkseg.summary import Entity, json_schema
+from qwenlab.thinkseg.summary import MAX_PHRASE_TOKENS, Entity, json_schema, phrase_tokens
 
-OPTIONS = {"whitespace_flexible": False}  # free blanks would let a weak model write nothing else
+OPTIONS: Any = {"whitespace_flexible": False}  # free blanks would let a weak model write nothing else
 TURN = ',"emotion":'  # once this is written, the things are known
 
 
@@ -39,11 +41,12 @@ def rest_schema(head: str) -> dict:
     said = json.loads(f"{head}}}")
     things = [Entity.model_construct(**thing) for part in ("primary", "secondary") for thing in said[part]]
     phrases = list(dict.fromkeys(phrase for thing in things for phrase in thing.phrases()))
+    short = [phrase for phrase in phrases if phrase_tokens(phrase) <= MAX_PHRASE_TOKENS]
     whole = json_schema()["anyOf"][0]["properties"]
     properties = {key: {"const": said[key]} for key in ("key_points", "primary", "secondary")}
     properties |= {
         "emotion": whole["emotion"],
-        "sam3_phrases": {"type": "array", "minItems": 1, "maxItems": len(things), "items": {"enum": phrases}},
+        "sam3_phrases": {"type": "array", "minItems": 1, "maxItems": len(things), "items": {"enum": short or phrases}},
     }
     return {
         "type": "object", "additionalProperties": False, "required": list(properties), "properties": properties,
@@ -86,26 +89,22 @@ class SummaryGrammar(LogitsProcessor):
     """
 
     def __init__(self, ll_tokenizer, rows: int, prompt_length: int, eos: int):
-        from llguidance.torch import allocate_token_bitmask
-
         self.rows = [_Row(ll_tokenizer) for _ in range(rows)]
-        self.seen, self.eos = prompt_length, eos
-        self.bits = allocate_token_bitmask(rows, ll_tokenizer.vocab_size)
+        self.seen, self.eos, self.width = prompt_length, eos, ll_tokenizer.vocab_size
+
+    def allowed(self, row: _Row) -> np.ndarray:
+        """bool `[V]`: the tokens that may come next."""
+        if row.matcher.is_stopped():
+            return np.arange(self.width) == self.eos
+        # llguidance's own torch kernel does the same under torch.compile, which takes half a minute to warm up.
+        bits = np.frombuffer(row.matcher.compute_bitmask(), dtype=np.uint8)
+        return np.unpackbits(bits, bitorder="little")[: self.width].astype(bool)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """ids `[B, L]`, scores `[B, V]` -> scores with -inf where the grammar forbids."""
-        from llguidance.torch import apply_token_bitmask_inplace, fill_next_token_bitmask
-
         for column in input_ids[:, self.seen :].T.tolist():
             for row, token in zip(self.rows, column, strict=True):
                 row.take(token)
         self.seen = input_ids.shape[1]
-        for index, row in enumerate(self.rows):
-            if row.matcher.is_stopped():
-                self.bits[index] = 0
-                self.bits[index, self.eos // 32] |= 1 << (self.eos % 32) if self.eos % 32 < 31 else -(1 << 31)
-            else:
-                fill_next_token_bitmask(row.matcher, self.bits, index)
-        scores = scores.clone()
-        apply_token_bitmask_inplace(scores, self.bits.to(scores.device))
-        return scores
+        masks = torch.from_numpy(np.stack([self.allowed(row) for row in self.rows])).to(scores.device)
+        return scores.masked_fill(~masks, float("-inf"))

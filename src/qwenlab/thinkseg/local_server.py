@@ -42,6 +42,9 @@ class _Server(ThreadingHTTPServer):
         self.answered: Counter[int] = Counter()  # status -> answers
         self.closing = threading.Event()
 
+    def handle_error(self, request, client_address) -> None:
+        """A client that gave up closed its connection: no news."""
+
     def fault(self, body: bytes) -> str | None:
         """Which fault meets this request, this time."""
         identity = hashlib.sha256(body).hexdigest()

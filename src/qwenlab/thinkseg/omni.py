@@ -13,18 +13,12 @@ from pydantic import Field
 
 from qwenlab.core.errors import UserError
 from qwenlab.core.params import Params
+from qwenlab.thinkseg.omni_prompt import chat_text
 from qwenlab.thinkseg.records import Record
 from qwenlab.thinkseg.sound import read_sound
 from qwenlab.thinkseg.video import read_frames, video_info
 
 RATE = 16000  # samples a second that the sound tower expects
-# HumanOmniV2's user text begins with this sentence.
-OPENING = "Here is a video, with the audio from the video."
-SILENT = "Here is a video."
-FORMAT = (
-    "First describe what you see and hear in <context> </context>, then reason in <think> </think>, "
-    "then give the answer in <answer> </answer>."
-)
 
 
 class Thinker(Params):
@@ -64,22 +58,6 @@ def sampled(path: str | Path, fps: float, max_frames: int) -> tuple[list[np.ndar
     return picked, info.fps / step
 
 
-def user_text(record: Record) -> str:
-    """The question as the model is asked it."""
-    options = f" Options: {' '.join(record.options)}" if record.options else ""
-    return f"{record.question}{options}"
-
-
-def chat_text(record: Record, has_sound: bool) -> str:
-    """The whole prompt: video first, then sound if there is any, then the question, in Qwen's chat format."""
-    video = "<|vision_bos|><|VIDEO|><|vision_eos|>"
-    sound = "<|audio_bos|><|AUDIO|><|audio_eos|>" if has_sound else ""
-    return (
-        f"<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n{video}{sound}"
-        f"{OPENING if has_sound else SILENT}\n{user_text(record)}\n{FORMAT}<|im_end|>\n<|im_start|>assistant\n"
-    )
-
-
 def load_thinker(thinker: Thinker) -> "OmniThinker":
     """Model and processor.
 
@@ -110,7 +88,7 @@ class OmniThinker:
         for record in records:
             frames, rate = sampled(record.video, self.thinker.fps, self.thinker.max_frames)
             sound = read_sound(record.video, RATE)
-            texts.append(chat_text(record, sound is not None))
+            texts.append(chat_text(record.question, record.options, sound is not None))
             videos.append(np.stack(frames).transpose(0, 3, 1, 2))
             sounds += [] if sound is None else [sound]
         size = {"shortest_edge": min(self.thinker.pixels, 56 * 56), "longest_edge": self.thinker.pixels}

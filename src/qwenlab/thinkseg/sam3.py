@@ -108,11 +108,11 @@ class ImageSegmenter:
 
     def _kept(self, scores: np.ndarray, masks: np.ndarray) -> list[Detection]:
         """What of one prompt's output remains: no doubles, no holes, no specks, nothing empty."""
-        masks = [tidy(mask, self.params.tidy_area) for mask in masks]
-        some = [index for index, mask in enumerate(masks) if mask.any()]
+        tidied = [tidy(mask, self.params.tidy_area) for mask in masks]
+        some = [index for index, mask in enumerate(tidied) if mask.any()]
         if not some:
             return []
-        chosen = np.stack([masks[index] for index in some])
+        chosen = np.stack([tidied[index] for index in some])
         keep = nms(mask_iou(chosen, chosen), scores[some], self.params.nms_iou)
         return [Detection(float(scores[some[index]]), chosen[index]) for index in keep]
 

@@ -4,6 +4,7 @@ Answers go to stdout as JSON, everything else to stderr and to the folder that -
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import click
@@ -21,7 +22,10 @@ def folder_names(videos: tuple[Path, ...]) -> list[str]:
     """
     names: list[str] = []
     for video in videos:
-        name = safe_name("".join(c if c.isalnum() or c in "._-" else "_" for c in video.stem).lstrip("._-") or "video")
+        name = safe_name(
+            "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in video.stem).lstrip("._-")
+            or "video"
+        )
         names.append(name if name not in names else f"{name}-{len(names)}")
     return names
 
@@ -74,7 +78,7 @@ def segment(
             try:
                 frames = video_info(video).frames or None
                 bar.update(task, total=min(frames, max_frames) if frames and max_frames else max_frames or frames)
-                result = segmenter.segment(video, phrases, max_frames, lambda task=task: bar.advance(task))
+                result = segmenter.segment(video, phrases, max_frames, partial(bar.advance, task))
                 answers[str(video)] = write_outputs(result, out / name, overlay_frames)
             except UserError as error:
                 if len(videos) == 1:

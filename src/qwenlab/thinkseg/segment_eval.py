@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from qwenlab.core.errors import UserError
-from qwenlab.core.io import write_csv, write_json
+from qwenlab.core.io import read_json, write_csv, write_json
 from qwenlab.core.params import Params
 from qwenlab.core.progress import progress
 from qwenlab.core.summary import medians, rounded
@@ -21,18 +21,19 @@ from qwenlab.thinkseg.clips import Truth, read_truth
 from qwenlab.thinkseg.question_words import phrases_of
 from qwenlab.thinkseg.records import Record, read_records
 from qwenlab.thinkseg.segment import Segmentation, Segmenter
-from qwenlab.thinkseg.vocabulary import COLORS, PHRASES, SHAPES, phrase
+from qwenlab.thinkseg.vocabulary import PHRASES, SHAPES, phrase
 from qwenlab.thinkseg.vos_metrics import Score, score_clip
 
 ARMS = {"oracle": None, "question": None, "phrases": "scripted.jsonl", "omni": "omni.jsonl"}
 COLUMNS = ["seed", "id", "source", "things", "jf", "j", "f", "switches", "success", "false_tracks", "phrases"]
+COUNTED = ["seed", "id", "source", "objects", "masked_frames", "phrases"]
 
 
 class SegmentParams(Params):
     """What the comparison covers."""
 
     clips: int = Field(ge=1, description="held-out clips; all if there are fewer")
-    absent: int = Field(ge=0, description="phrases a clip that fit nothing in it; arm oracle")
+    absent: int = Field(ge=1, description="phrases a clip that fit nothing in it; arm oracle")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,6 @@ def absent_phrases(truth: Truth, count: int, rng: np.random.Generator) -> list[s
     there = {thing.phrase for thing in truth.things}
     near = {phrase(thing.color, shape) for thing in truth.things for shape in SHAPES} - there
     far = set(PHRASES) - there - near
-    assert len(COLORS) * len(SHAPES) == len(PHRASES)
     return [*rng.permutation(sorted(near)), *rng.permutation(sorted(far))][:count]
 
 
@@ -125,34 +125,68 @@ def summary(rows: Sequence[Mapping]) -> dict:
     }
 
 
-def run(
-    params: SegmentParams, segmenter: Segmenter, arm: str, records_file: str | Path, summaries: Path | None, out: Path
-) -> None:
-    """Segment and score all clips of an arm; writes `<arm>.json` and `<arm>.csv` to `out`."""
-    records = [record for record in read_records(records_file) if record.split == "test"][: params.clips]
-    truths = {record.id: read_truth(Path(record.video).parent, record.id) for record in records}
-    asked = phrases_by_clip(arm, records, truths, summaries)
+def absent_masks(params: SegmentParams, segmenter: Segmenter, clips: Sequence[tuple[Record, Truth]]) -> float:
+    """Share of (absent phrase, frame) that has a mask."""
     rng = np.random.default_rng(0)
-    known: dict[tuple, Judged] = {}  # seeds often agree on the phrases of a clip
-    rows, false_frames, asked_frames = [], 0, 0
+    masked = asked = 0
+    for record, truth in clips:
+        names = absent_phrases(truth, params.absent, rng)
+        found = segmenter.segment(record.video, names)
+        masked += sum(len({f for o in found.objects if o.phrase == name for f in o.frames}) for name in names)
+        asked += len(names) * found.frames
+    return masked / asked
+
+
+def counts(segmenter: Segmenter, records: Sequence[Record], by_seed: Mapping[int, Mapping[str, Sequence[str]]]):
+    """Rows and means where nothing is known to be true (real videos): what was found, and in how many frames."""
+    rows = []
+    for seed, own in sorted(by_seed.items()):
+        for record in records:
+            found = segmenter.segment(record.video, own[record.id]).statistics() if own[record.id] else {}
+            share = found["frames_with_masks"] / found["frames"] if found else 0.0
+            row = {"seed": seed, "id": record.id, "source": record.source, "phrases": "; ".join(own[record.id])}
+            rows.append({**row, "objects": found.get("objects", 0), "masked_frames": share})
+    means = {name: float(np.mean([row[name] for row in rows])) for name in COUNTED[3:5]} if rows else {}
+    return rows, {**means, "clips": len(records)}
+
+
+def run(
+    params: SegmentParams, segmenter: Segmenter, arm: str, records_folder: Path, source: Path, standin: Path, out: Path
+) -> None:
+    """Segment and score all clips of an arm; writes `<arm>.json` and `<arm>.csv` to `out`.
+
+    Videos without a truth beside them (`<id>.json`, as for the clips) are counted, not scored.
+
+    Args:
+        source: folder of the summaries; the arms `oracle` and `question` need none.
+        standin: JSON with the quality of the SAM3 stand-in, which goes along with the arm `oracle`.
+    """
+    records = read_records(records_folder / "records.jsonl")
+    records = [record for record in records if record.split == "test"][: params.clips]
+    known = [record for record in records if Path(record.video).with_suffix(".json").is_file()]
+    truths = {record.id: read_truth(Path(record.video).parent, record.id) for record in known}
+    by_seed = phrases_by_clip(arm, known if arm == "oracle" else records, truths, source)
+    if not known:
+        rows, metrics = counts(segmenter, [] if arm == "oracle" else records, by_seed)
+        write_json(out / f"{arm}.json", rounded(metrics))
+        write_csv(out / f"{arm}.csv", rows, COUNTED)
+        return
+    judged: dict[tuple, Judged] = {}  # seeds often agree on the phrases of a clip
+    rows = []
     with progress() as bar:
-        task = bar.add_task(f"segment {arm}", total=len(asked) * len(records))
-        for seed, own in sorted(asked.items()):
-            for record in records:
+        task = bar.add_task(f"segment {arm}", total=len(by_seed) * len(known))
+        for seed, own in sorted(by_seed.items()):
+            for record in known:
                 phrases = own[record.id]
                 key = (record.id, *phrases)
-                if key not in known:
+                if key not in judged:
                     found = segmenter.segment(record.video, phrases) if phrases else None
-                    known[key] = judge(found, truths[record.id])
-                rows.append(_row(seed, record, known[key], phrases))
+                    judged[key] = judge(found, truths[record.id])
+                rows.append(_row(seed, record, judged[key], phrases))
                 bar.advance(task)
-    metrics = medians({str(seed): summary([row for row in rows if row["seed"] == seed]) for seed in asked})
-    if arm == "oracle" and params.absent:
-        for record in records:
-            names = absent_phrases(truths[record.id], params.absent, rng)
-            found = segmenter.segment(record.video, names)
-            false_frames += sum(len({f for o in found.objects if o.phrase == name for f in o.frames}) for name in names)
-            asked_frames += len(names) * found.frames
-        metrics["absent_masks"] = false_frames / asked_frames
+    metrics = medians({str(seed): summary([row for row in rows if row["seed"] == seed]) for seed in by_seed})
+    if arm == "oracle":
+        metrics["absent_masks"] = absent_masks(params, segmenter, [(r, truths[r.id]) for r in known])
+        metrics["standin"] = read_json(standin)
     write_json(out / f"{arm}.json", rounded(metrics))
     write_csv(out / f"{arm}.csv", rows, COLUMNS)

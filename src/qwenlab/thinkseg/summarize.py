@@ -1,6 +1,6 @@
 """Summaries by the student or by its base, for held-out thinkings, in batches, under the grammar."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def run(
     arm: str,
     runtime: StudentRuntime,
     decode: Decode,
-    thinkings: dict[str, str | Path],
+    thinkings: Mapping[str, str | Path],
     seeds: Sequence[int],
     students: str | Path | None,
     out: str | Path,

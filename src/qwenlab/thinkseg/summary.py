@@ -15,7 +15,7 @@ from qwenlab.thinkseg.categories import SYNONYMS, normalise
 MAX_THINGS = 4  # seed 004: three or four, or SAM3 is swamped
 MAX_PHRASE_TOKENS = 32  # SAM3's text encoder raises beyond it
 # Strings without brackets (placeholders), quotes and control characters, so that the student's grammar has them too.
-TEXT = r"^[^\[\]<>{}\"\\\u0000-\u001f]+$"
+TEXT = r"^[^\[\]<>{}\"\\\s\u0000-\u001f][^\[\]<>{}\"\\\u0000-\u001f]+$"
 PLACEHOLDER = re.compile(r"\[[^\]]*\]|<[^>]*>|\{[^}]*\}|\bn/?a\b|\bunknown\b|\bnone\b|\.\.\.|…|\bxxx\b", re.IGNORECASE)
 
 

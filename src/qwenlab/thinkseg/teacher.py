@@ -158,6 +158,7 @@ async def label(
 
     account, key, done = Account(), read_key(teacher), ledger.done()
     limit, slots = RateLimit(teacher.requests_per_minute), asyncio.Semaphore(teacher.workers)
+    refused = asyncio.Event()
     hopeless = (
         openai.BadRequestError, openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError,
     )  # fmt: skip
@@ -188,6 +189,8 @@ async def label(
             reraise=True,
         )
         async with slots:
+            if refused.is_set():
+                return
             try:
                 async for attempt in retrying:
                     with attempt:
@@ -199,6 +202,7 @@ async def label(
                             account.refused += 1
                             raise
             except hopeless as error:
+                refused.set()  # whoever waits for a slot need not find out by itself
                 said = without_key(str(error), key)
                 raise UserError(f"{teacher.base_url} refuses requests for {teacher.name}: {said}.") from None
             except (BadAnswer, openai.APIError) as error:
