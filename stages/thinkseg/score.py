@@ -8,7 +8,7 @@ import click
 @click.command()
 @click.argument("arm")
 @click.option("--records", required=True, help="What the stage thinkseg-sample wrote.")
-@click.option("--summaries", required=True, type=click.Path(path_type=Path), help="The arm's, a folder.")
+@click.option("--summaries", required=True, type=click.Path(path_type=Path), help="The arm's file, or its folder.")
 @click.option("--labels", required=True, help="The teacher's summaries, right by definition where no facts are known.")
 @click.option("--account", required=True, help="The teacher's account.")
 @click.option("--metrics", required=True, help="Folder for <arm>.json and <arm>.csv.")
@@ -18,7 +18,7 @@ def main(arm: str, records: str, summaries: Path, labels: str, account: str, met
     from qwenlab.thinkseg.score import score_arm
 
     teacher = load_raw(f"thinkseg.arms.{arm}")["writer"] == "teacher"
-    file = summaries / ("summaries.jsonl" if teacher else f"{load_raw('thinkseg')['feed']}.jsonl")
+    file = summaries if teacher else summaries / f"{load_raw('thinkseg.feed')['thinker']}.jsonl"
     cost = read_json(account)["cost_usd_a_sample"] if teacher else 0.0
     score_arm(arm, Path(records) / "records.jsonl", file, Path(labels) / "summaries.jsonl", cost, metrics)
 

@@ -15,7 +15,7 @@ def main(thinkings: Path, out: str, metrics: str) -> None:
     from qwenlab.thinkseg.local_server import Faults
     from qwenlab.thinkseg.teacher import Teacher
 
-    file = thinkings / load_raw("thinkseg")["feed"] / "thinking.jsonl"
+    file = thinkings / load_raw("thinkseg.feed")["thinker"] / "thinking.jsonl"
     run(load("thinkseg.teacher", Teacher), load("thinkseg.faults", Faults), file, out, metrics)
 
 

@@ -13,7 +13,7 @@ def main(thinkings: Path, summaries: str, out: str) -> None:
     from qwenlab.core.params import load, load_raw
     from qwenlab.thinkseg.trainset import Trainset, run
 
-    file = thinkings / load_raw("thinkseg")["feed"] / "thinking.jsonl"
+    file = thinkings / load_raw("thinkseg.feed")["thinker"] / "thinking.jsonl"
     run(load("thinkseg.trainset", Trainset), file, Path(summaries) / "summaries.jsonl", out)
 
 

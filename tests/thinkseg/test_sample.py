@@ -11,13 +11,13 @@ from qwenlab.thinkseg.sample import Sample, Source, draw, read_source, video_nam
 
 def write(folder, name: str, rows: list[dict]) -> Source:
     (folder / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
-    return Source(file=str(folder / f"{name}.json"), videos=str(folder), pattern="{video}", ratio=0.5)
+    return Source(name=name, file=str(folder / f"{name}.json"), videos=str(folder), pattern="{video}", ratio=0.5)
 
 
 def rows(prefix: str, count: int) -> list[dict]:
     return [
-        {"video": f"{prefix}{n}.mp4", "problem": f"Q{n}?", "options": ["A. x", "B. y"], "solution": "<answer>B</answer>",
-         "problem_type": "multiple choice", "data_type": "video"}
+        {"video": f"{prefix}{n}.mp4", "problem": f"Q{n}?", "options": ["A. x", "B. y"],
+         "solution": "<answer>B</answer>", "problem_type": "multiple choice", "data_type": "video"}
         for n in range(count)
     ]  # fmt: skip
 
@@ -60,7 +60,7 @@ def test_a_source_that_is_too_small_gives_what_it_has(tmp_path):
 def test_the_keys_of_daily_omni_are_read_too(tmp_path):
     row = {"Question": "Why?", "Choice": ["A. x"], "Answer": "A", "video_id": "abc", "Type": "Reasoning"}
     source = write(tmp_path, "daily", [row]).model_copy(update={"pattern": "{video}/{video}_video.mp4"})
-    record = read_source("daily", source)[0]
+    record = read_source(source)[0]
     assert (record.id, record.answer, record.problem_type) == ("abc", "A", "Reasoning")
     assert record.video.endswith("abc/abc_video.mp4")
 
@@ -68,7 +68,7 @@ def test_the_keys_of_daily_omni_are_read_too(tmp_path):
 @pytest.mark.parametrize("video", ["../../etc/passwd", "/etc/passwd", "a/../../b.mp4"])
 def test_a_video_that_leads_out_of_its_folder_is_refused(tmp_path, video: str):
     with pytest.raises(UserError, match="leads out of"):
-        read_source("one", write(tmp_path, "one", [{**rows("a", 1)[0], "video": video}]))
+        read_source(write(tmp_path, "one", [{**rows("a", 1)[0], "video": video}]))
 
 
 @pytest.mark.parametrize("video", ["x/a b.mp4", "视频.mp4", ".hidden.mp4", "a" * 300 + ".mp4", "a:b|c.mp4"])
@@ -81,14 +81,14 @@ def test_a_video_id_with_path_characters_becomes_a_safe_name(video: str):
 @pytest.mark.parametrize("text", ["", "{", '{"a": 1}', "[1]"])
 def test_a_bad_file_is_one_sentence(tmp_path, text: str):
     (tmp_path / "x.json").write_text(text)
-    source = Source(file=str(tmp_path / "x.json"), videos=str(tmp_path), pattern="{video}", ratio=1.0)
+    source = Source(name="x", file=str(tmp_path / "x.json"), videos=str(tmp_path), pattern="{video}", ratio=1.0)
     with pytest.raises(UserError, match=r"x\.json"):
-        read_source("x", source)
+        read_source(source)
 
 
 def test_a_row_without_a_question_is_named(tmp_path):
     with pytest.raises(UserError, match="row 1: has no question"):
-        read_source("one", write(tmp_path, "one", [{"video": "a.mp4"}]))
+        read_source(write(tmp_path, "one", [{"video": "a.mp4"}]))
 
 
 def test_ratios_must_add_up_to_one(sample):

@@ -40,7 +40,9 @@ def test_a_duplicate_video_id_is_dropped():
 
 def test_the_test_split_never_enters():
     held_out = thinking(99, "a", "test")
-    train, validation, dropped = build([*THINKINGS, held_out], [*GOOD, {"id": held_out.id, "summary": summary()}], PARAMS)
+    train, validation, dropped = build(
+        [*THINKINGS, held_out], [*GOOD, {"id": held_out.id, "summary": summary()}], PARAMS
+    )
     assert dropped == {"held out": 1} and held_out.id not in {row["id"] for row in train + validation}
 
 

@@ -31,6 +31,7 @@ KEYS = {
 class Source(Params):
     """One data set."""
 
+    name: str
     file: str = Field(description="JSON list or JSON lines of questions")
     videos: str = Field(description="folder that the rows' videos lie in")
     pattern: str = Field(description="path of a video in that folder; {video} is what the row says")
@@ -74,7 +75,7 @@ def video_name(video: str) -> str:
     return safe_name(f"{plain}-{hashlib.sha256(video.encode()).hexdigest()[:8]}", "video id")
 
 
-def read_source(name: str, source: Source) -> list[Record]:
+def read_source(source: Source) -> list[Record]:
     """Every question of a data set as a record.
 
     Raises:
@@ -93,7 +94,7 @@ def read_source(name: str, source: Source) -> list[Record]:
         records.append(
             Record(
                 id=video_name(video),
-                source=safe_name(name, "source"),
+                source=safe_name(source.name, "source"),
                 video=(Path(source.videos) / relative).as_posix(),
                 question=question.strip(),
                 options=[str(option) for option in options] if isinstance(options, list) else [],
@@ -115,9 +116,10 @@ def draw(params: Sample) -> tuple[list[Record], dict[str, dict[str, int]]]:
     seen: set[str] = set()
     counts: dict[str, dict[str, int]] = {}
     keyed: list[tuple[float, str, Record]] = []
-    for position, (name, source) in enumerate(params.sources.items()):
+    for position, source in enumerate(params.sources.values()):
+        name = source.name
         rng = np.random.default_rng([params.seed, position])
-        records = read_source(name, source)
+        records = read_source(source)
         wanted = round(source.ratio * params.count)
         chosen: list[Record] = []
         duplicates = 0
