@@ -16,6 +16,7 @@ import torch
 from qwenlab.core.io import atomic_dir
 from qwenlab.core.seeding import seed_everything
 from qwenlab.core.tokenizer import train_tokenizer
+from qwenlab.standins.looking_back import look_back
 from qwenlab.standins.loop import fit
 from qwenlab.standins.omni_data import Watched, content_words, patches, phrase_tokens, talk, watch_many
 from qwenlab.standins.omni_watching import SPECIAL, Recipe, Watching, held_out_quality, sight_accuracy
@@ -78,7 +79,9 @@ def build_model(recipe: Recipe, processor):
         vision_end_token_id=ids(SPECIAL["vision_eos_token"]), user_token_id=ids("user"), tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    return Qwen2_5OmniThinkerForConditionalGeneration(config)
+    model = Qwen2_5OmniThinkerForConditionalGeneration(config)
+    look_back(model.model.language_model)
+    return model
 
 
 def whiten(model, frames: torch.Tensor, recipe: Recipe, processor) -> None:
