@@ -67,3 +67,20 @@ def test_shifting_moves_pixels_and_drops_what_leaves(by: tuple[int, int]):
         if 0 <= y < 64 and 0 <= x < 64:
             expected[y, x] = True
     assert np.array_equal(moved, expected)
+
+
+@pytest.mark.parametrize("source", ["drift", "crossing", "crowd"])
+def test_with_perfect_detections_no_clip_has_a_switch_or_a_lost_track(source: str):
+    """Twins and complete hiding included: what is lost on clips, the detector loses."""
+    from qwenlab.thinkseg.clips import make_clip
+
+    for index in range(25):
+        clip = make_clip(source, 0, index)
+        for phrase in {thing.phrase for thing in clip.things}:
+            own = [k for k, thing in enumerate(clip.things) if thing.phrase == phrase]
+            tracker, owners = Tracker(0.1, 6, 16), {}
+            for frame in clip.masks:
+                seen = [k for k in own if frame[k].any()]
+                for k, number in zip(seen, ids(tracker, *(frame[k] for k in seen)), strict=True):
+                    owners.setdefault(k, set()).add(number)
+            assert all(len(numbers) == 1 for numbers in owners.values()), (clip.clip_id, phrase, owners)
