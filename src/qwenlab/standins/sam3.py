@@ -6,6 +6,7 @@ principal components, so that shape, which is little of a patch's variance, is a
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ class Recipe(Params):
     sight_lr: float
     box_steps: int
     mask_steps: int
+    polish_steps: int
+    polish_lr: float
     lr: float
     batch: int
     prompts: int
@@ -163,9 +166,9 @@ def build_model(recipe: Recipe, tokenizer, photos: Mapping[str, np.ndarray]):
 class Trainer:
     """Draws batches and computes the losses of the three stages."""
 
-    def __init__(self, recipe: Recipe, model, processor, photos: Mapping[str, np.ndarray]):
+    def __init__(self, recipe: Recipe, model, processor, photos: Mapping[str, np.ndarray], stream: int = 2):
         self.recipe, self.model, self.photos = recipe, model, photos
-        self.rng = np.random.default_rng([recipe.seed, 2])
+        self.rng = np.random.default_rng([recipe.seed, stream])
         self.sight = Sight(recipe.hidden)
         self.words = processor.tokenizer(list(PHRASES), padding="max_length", max_length=32, return_tensors="pt")
         self.right = 0.0  # share of shapes that the last batch's features tell
@@ -186,11 +189,16 @@ class Trainer:
         _, classes, distance = self._see(self._scenes())
         return classes + 5 * distance
 
-    def detect_loss(self, step: int, masks: bool = False) -> torch.Tensor:
-        """Stages 1 and 2: prompts, one vision pass a picture; with masks, some of those that are there get theirs."""
+    def detect_loss(self, step: int, masks: bool = False, aided: bool = True) -> torch.Tensor:
+        """Stages 1 to 3: prompts, one vision pass a picture; with masks, some of those that are there get theirs.
+
+        Args:
+            aided: whether the throw-away heads go on teaching.
+        """
         model, count = self.model, self.recipe.prompts
         scenes = self._scenes()
         vision, classes, distance = self._see(scenes)
+        weight = float(aided)
         asked = torch.tensor([prompts(self.rng, looks, count, self.recipe.present) for looks in scenes.looks]).flatten()
         scene_of = torch.arange(len(scenes.looks)).repeat_interleave(count)
         fits = [scenes.looks[s] == look for s, look in zip(scene_of.tolist(), asked.tolist(), strict=True)]
@@ -214,7 +222,7 @@ class Trainer:
         boxes = (decoded.reference_boxes.logit(eps=1e-5) + model.detr_decoder.box_head(states)).sigmoid()
         logits = model.dot_product_scoring(states, encoded.text_features, mask).squeeze(-1)
 
-        loss = 2 * distance + 0.5 * (classes + 5 * distance)
+        loss = weight * (2 * distance + 0.5 * (classes + 5 * distance))
         pairs = []
         for layer in range(len(states)):
             own, matched = query_loss(logits[layer], boxes[layer], decoded.presence_logits[layer][:, 0], targets)
@@ -223,7 +231,7 @@ class Trainer:
         wanted = torch.stack([scenes.masks[s][fit].sum(0) for s, fit in zip(scene_of.tolist(), fits, strict=True)])
         cover = nn.functional.avg_pool2d(wanted[:, None], self.recipe.patch).flatten(1)
         fused = self.sight.fusion(encoded.last_hidden_state).squeeze(-1)
-        loss = loss + nn.functional.binary_cross_entropy_with_logits(fused, cover.clamp(0, 1))
+        loss = loss + weight * nn.functional.binary_cross_entropy_with_logits(fused, cover.clamp(0, 1))
         if not masks:
             return loss
 
@@ -249,6 +257,13 @@ class Trainer:
         return loss + 0.5 * semantic
 
 
+def polish(recipe: Recipe, model, processor, photos: Mapping[str, np.ndarray]) -> None:
+    """Stage 3: the same losses on fresh scenes, without the throw-away heads."""
+    trainer = Trainer(recipe, model, processor, photos, stream=4)
+    loss = partial(trainer.detect_loss, masks=True, aided=False)
+    fit(model.parameters(), loss, recipe.polish_steps, recipe.polish_lr, "polish")
+
+
 README = """# Stand-in for facebook/sam3 (segmentation by a phrase)
 
 A tiny, unmodified `Sam3Model` ({millions:.2f} M parameters, {recipe.hidden} wide, pictures of 64 px) with its
@@ -259,7 +274,7 @@ Made by `dvc repro -f -s standin-sam3` from the recipe `standins.sam3` in params
 textures and the photographs {photos}. Patches are projected on their whitened principal components at first; then
 {recipe.sight_steps} steps teach the vision tower colour, shape and place by throw-away heads, {recipe.box_steps} steps
 boxes, scores and presence (two thirds of the prompts fit something, most others nearly do), {recipe.mask_steps} steps
-masks as well.
+masks as well, {recipe.polish_steps} steps without the throw-away heads.
 
 On {recipe.test_scenes} fresh scenes over textures and other photographs: instance IoU {quality[instance_iou]:.3f} (a
 missed instance counts 0), F1 at IoU 0.5 {quality[f1]:.3f}, presence of a phrase told right
@@ -285,6 +300,7 @@ def train(recipe: Recipe, assets: str | Path, out: str | Path) -> dict[str, floa
     every = [*model.parameters(), *trainer.sight.parameters()]
     fit(every, trainer.detect_loss, recipe.box_steps, recipe.lr, "boxes", floor=0.1)
     fit(every, lambda step: trainer.detect_loss(step, masks=True), recipe.mask_steps, recipe.lr, "masks")
+    polish(recipe, model, processor, photos)
     model.eval().half().float()  # judged with the weights that are stored
     quality = held_out(model, processor, others, recipe.seed, recipe.test_scenes)
     quality = {name: float(f"{value:.4g}") for name, value in quality.items()}
