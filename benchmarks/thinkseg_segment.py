@@ -106,7 +106,14 @@ def measure(repeats: int, count: int) -> str:
     image = load_segmenter(load("thinkseg.sam3", Sam3Params))
     with tempfile.TemporaryDirectory() as folder:
         params = image.params.model_copy(
-            update={"model": str(build(folder)), "score": 0.05, "tidy_area": 0, "max_objects": 4, "frames_at_once": 1}
+            update={
+                "model": str(build(folder)),
+                "score": 0.05,
+                "keep_score": 0.05,
+                "tidy_area": 0,
+                "max_objects": 4,
+                "frames_at_once": 1,
+            }
         )
         video = load_segmenter(params)
         assert isinstance(video, VideoSegmenter)

@@ -58,6 +58,14 @@ def test_a_far_detection_begins_a_track_and_room_is_limited():
     assert ids(tracker, square(50, 50), square(10, 11)) == [None, 0]
 
 
+def test_a_weak_detection_continues_a_track_and_begins_none():
+    tracker = Tracker(0.1, 6, 16, score=0.5)
+    strong, weak = Detection(0.9, square(30, 30)), Detection(0.3, square(30, 31))
+    assert tracker.step([weak]) == [None]
+    assert tracker.step([strong])[0].object_id == 0
+    assert tracker.step([weak])[0].object_id == 0
+
+
 @pytest.mark.parametrize("by", [(3, -2), (-5, 0), (0, 0), (70, 0), (0, -64)])
 def test_shifting_moves_pixels_and_drops_what_leaves(by: tuple[int, int]):
     mask = square(32, 32, 6)

@@ -101,15 +101,16 @@ class Tracker:
         match_iou: least `likeness` of a detection and a thing.
         keep_alive: frames that a track survives unseen.
         max_objects: most tracks at a time; a scene that is one great false alarm must not eat the memory.
+        score: least score of a detection that begins a track; weaker ones only continue one (ByteTrack, 2022).
     """
 
-    def __init__(self, match_iou: float, keep_alive: int, max_objects: int):
-        self.match_iou, self.keep_alive, self.max_objects = match_iou, keep_alive, max_objects
+    def __init__(self, match_iou: float, keep_alive: int, max_objects: int, score: float = 0.0):
+        self.match_iou, self.keep_alive, self.max_objects, self.score = match_iou, keep_alive, max_objects, score
         self.next_id = 0
         self.tracks: list[Track] = []
 
     def step(self, detections: list[Detection]) -> list[Track | None]:
-        """Take one frame's detections (the best first) and return the track of each; None when there is no room."""
+        """Take one frame's detections (the best first) and return the track of each; None where it has none."""
         owner: dict[int, Track] = {}
         if self.tracks and detections:
             masks = np.stack([detection.mask for detection in detections])
@@ -125,7 +126,7 @@ class Tracker:
                 track.pass_frame()
         self.tracks = [track for track in self.tracks if track.missed <= self.keep_alive]
         for index, detection in enumerate(detections):
-            if index not in owner and len(self.tracks) < self.max_objects:
+            if index not in owner and detection.score >= self.score and len(self.tracks) < self.max_objects:
                 owner[index] = Track(
                     self.next_id, detection.mask, centre_of(detection.mask), float(detection.mask.sum())
                 )

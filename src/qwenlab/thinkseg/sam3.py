@@ -30,7 +30,8 @@ class Sam3Params(Params):
     model: str = Field(description="folder or hub id of a Sam3Model or Sam3VideoModel")
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]
-    score: float = Field(gt=0, lt=1, description="least score of a detection")
+    score: float = Field(gt=0, lt=1, description="least score of a detection that begins a track")
+    keep_score: float = Field(gt=0, lt=1, description="least score of a detection that continues one")
     nms_iou: float = Field(gt=0, le=1, description="two detections of one phrase that overlap more are one")
     tidy_area: int = Field(ge=0, description="holes and specks up to so many pixels go")
     match_iou: float = Field(gt=0, lt=1, description="least overlap of a detection with a track")
@@ -101,7 +102,7 @@ class ImageSegmenter:
             mask = words.attention_mask.repeat(len(frames), 1)
             output = self.model(vision_embeds=vision, text_embeds=text, attention_mask=mask)
             results = self.processor.image_processor.post_process_instance_segmentation(
-                output, self.params.score, target_sizes=[frames[0].shape[:2]] * (len(frames) * len(phrases))
+                output, self.params.keep_score, target_sizes=[frames[0].shape[:2]] * (len(frames) * len(phrases))
             )
         found = [self._kept(one["scores"].float().cpu().numpy(), one["masks"].bool().cpu().numpy()) for one in results]
         return [found[k * len(phrases) : (k + 1) * len(phrases)] for k in range(len(frames))]
@@ -121,7 +122,7 @@ class ImageSegmenter:
         is never shown."""
         params = self.params
         phrases = clean_phrases(phrases, self.processor.tokenizer)
-        trackers = [Tracker(params.match_iou, params.keep_alive, params.max_objects) for _ in phrases]
+        trackers = [Tracker(params.match_iou, params.keep_alive, params.max_objects, params.score) for _ in phrases]
         numbers: dict[tuple[int, int], int] = {}  # phrase and its track -> number of the object
         waiting: deque[list[tuple[int, Track, Detection]]] = deque()
 
@@ -152,7 +153,8 @@ class VideoSegmenter:
 
     def __init__(self, params: Sam3Params, model, processor):
         self.params, self.model, self.processor = params, model, processor
-        model.score_threshold_detection, model.max_num_objects = params.score, params.max_objects
+        model.score_threshold_detection, model.new_det_thresh = params.keep_score, params.score
+        model.max_num_objects = params.max_objects
         # A scene with more than that says so every frame.
         logging.getLogger(type(model).__module__).setLevel(logging.ERROR)
         install()

@@ -83,7 +83,9 @@ def segment(
             except UserError as error:
                 if len(videos) == 1:
                     raise
-                bar.console.print(f"Error: {error.format_message()}", style="red", markup=False, highlight=False)
+                bar.console.print(
+                    f"Error: {error.format_message()}", style="red", markup=False, highlight=False, soft_wrap=True
+                )
                 failed = True
     click.echo(json.dumps(answers, indent=2, ensure_ascii=False))
     if failed:
