@@ -94,14 +94,18 @@ class Samples:
                 (
                     (f"Where is the {about}?", PLACES[thing.position]),
                     (f"What is the {about} doing?", MOVING[thing.motion]),
+                    (f"What size is the {thing.phrase}?", thing.size),
+                    (f"What color is the {thing.size} {thing.category}?", thing.color),
                     ("Which tone?", tone),
                     ("Which mood?", EMOTIONS[tone]),
                     ("List what is there.", ", ".join(one.phrase for one in things)),
-                )[self.rng.integers(5)]
-            )
+                    (f"What is there besides the {thing.phrase}?",
+                     ", ".join(one.phrase for one in things if one.phrase != thing.phrase) or "nothing"),
+                )[self.rng.integers(8)]
+            )  # fmt: skip
         return f"{text}\n{' '.join(q for q, _ in asked)}", "; ".join(a for _, a in asked)
 
     def batch(self, count: int) -> list[tuple[str, str]]:
-        """`count` pairs of all kinds alike."""
-        kinds = (self.thinking, self.as_json, self.reading, self.repeat)
+        """`count` pairs of all kinds, questions twice as often."""
+        kinds = (self.thinking, self.as_json, self.reading, self.reading, self.repeat)
         return [kinds[self.rng.integers(len(kinds))]() for _ in range(count)]

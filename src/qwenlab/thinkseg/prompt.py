@@ -11,7 +11,7 @@ QUESTION = "QUESTION: "
 
 SYSTEM = """You turn the long thinking of a video model into a short structured summary that drives the segmentation \
 model SAM3. Answer with one JSON object and nothing else:
-{"key_points": [three sentences], "primary": [{"category": "...", "appearance": "..."}], "secondary": [...], \
+{"key_points": [three sentences], "primary": [{"appearance": "...", "category": "..."}], "secondary": [...], \
 "emotion": [...], "sam3_phrases": [...]}
 
 Rules:

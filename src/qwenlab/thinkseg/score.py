@@ -1,5 +1,6 @@
 """Numbers of the arms (teacher, student, base) and of the thinkers (scripted, omni) on the held-out clips."""
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,10 +12,11 @@ from qwenlab.thinkseg.judge import compare, judge_thinking, reference
 from qwenlab.thinkseg.records import Record, Thinking, read_models, read_records, read_rows
 from qwenlab.thinkseg.sources import facts, question_of
 from qwenlab.thinkseg.summary import Summary, has_placeholder
+from qwenlab.thinkseg.thinking import PARTS, parse
 
 COLUMNS = ("seed", "id", "source", "valid", "placeholder", "object_f1", "attribute_recall", "key_points", "emotion",
            "primary", "phrase_f1")  # fmt: skip
-SAW = ("id", "source", "format", "answer", "tone", "color_recall", "object_recall", "object_precision",
+SAW = ("id", "source", "format", "usable", "answer", "tone", "color_recall", "object_recall", "object_precision",
        "attribute_recall")  # fmt: skip
 
 
@@ -37,6 +39,20 @@ def wanted_summaries(records: Sequence[Record], labels: str | Path | None) -> di
     return found
 
 
+def leaves_holes(row: dict[str, Any]) -> bool:
+    """Whether any string of an answer is a placeholder, also of an answer that breaks the schema."""
+    try:
+        waiting = [row["summary"] or json.loads(row.get("text", ""))]
+    except ValueError:
+        return has_placeholder(row.get("text", ""))
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str) and has_placeholder(value):
+            return True
+        waiting += value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
+    return False
+
+
 def score_summaries(rows: Iterable[dict[str, Any]], wanted: dict[str, Summary]) -> list[dict[str, Any]]:
     """A line of numbers a summary; one that breaks the schema counts as nothing found."""
     lines = []
@@ -47,7 +63,7 @@ def score_summaries(rows: Iterable[dict[str, Any]], wanted: dict[str, Summary]) 
         lines.append(
             {
                 "seed": row.get("seed", 0), "id": row["id"], "source": row["source"], "valid": int(summary is not None),
-                "placeholder": int(has_placeholder(row.get("text", ""))), **compare(summary, wanted[row["id"]]),
+                "placeholder": int(leaves_holes(row)), **compare(summary, wanted[row["id"]]),
             }
         )  # fmt: skip
     return lines
@@ -85,8 +101,13 @@ def score_thinker(
         if record is None:
             continue
         known = Path(record.video).with_suffix(".json").is_file()
-        saw = judge_thinking(one.context, *facts(record)) if known else dict.fromkeys(SAW[4:], math.nan)
-        line = {"id": one.id, "source": one.source, "format": int(not one.problem)}
+        saw = judge_thinking(one.context, *facts(record)) if known else dict.fromkeys(SAW[5:], math.nan)
+        line = {
+            "id": one.id,
+            "source": one.source,
+            "format": int(all(parse(one.text).get(part) for part in PARTS)),
+            "usable": int(not one.problem),
+        }
         lines.append({**line, "answer": int(one.answer == record.answer), **saw})
     wanted = wanted_summaries(list(held_out.values()), labels)
     scored = score_summaries(read_rows(summaries), wanted)

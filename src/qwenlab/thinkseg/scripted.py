@@ -18,8 +18,8 @@ THINGS = (
     "A {size} {color} {category} starts {place} and {moves}.",
     "There is a {size} {color} {category} {place}; it {moves}.",
     "I see a {size} {color} {category}. It begins {place} and {moves}.",
-    "Next, a {color} {category}, {size}, {place}, which {moves}.",
-    "The clip shows a {size} {category} in {color} {place} that {moves}.",
+    "Next, a {size} {color} {category} {place}, which {moves}.",
+    "The clip shows a {size} {color} {category} {place} that {moves}.",
 )
 TONES = (
     "A {tone} tone plays.", "The sound is a {tone} tone.", "I hear a {tone} tone.",

@@ -34,14 +34,14 @@ def phrase_tokens(phrase: str) -> int:
 
 
 class Entity(BaseModel):
-    """One thing that can be segmented."""
+    """One thing that can be segmented. Looks come first, as they do in sentences: that is easier to write."""
 
     model_config = ConfigDict(extra="forbid")
 
-    category: str = Field(min_length=2, max_length=24, pattern=TEXT, description="plain noun: person, car, table")
     appearance: str = Field(
         min_length=6, max_length=60, pattern=TEXT, description="colour, clothing, size, place: more than five letters"
     )
+    category: str = Field(min_length=2, max_length=24, pattern=TEXT, description="plain noun: person, car, table")
 
     def phrases(self) -> list[str]:
         """The SAM3 phrases that this thing allows: its category behind none, one, two, ... of its leading words.
@@ -153,10 +153,10 @@ def json_schema(things: int = MAX_THINGS) -> dict:
     One alternative for each number of primary things; strings are bounded, and have no brackets.
     """
     entity = {
-        "type": "object", "additionalProperties": False, "required": ["category", "appearance"],
+        "type": "object", "additionalProperties": False, "required": ["appearance", "category"],
         "properties": {
-            "category": {"type": "string", "minLength": 2, "maxLength": 24, "pattern": TEXT},
             "appearance": {"type": "string", "minLength": 6, "maxLength": 60, "pattern": TEXT},
+            "category": {"type": "string", "minLength": 2, "maxLength": 24, "pattern": TEXT},
         },
     }  # fmt: skip
     point = {"type": "string", "minLength": 3, "maxLength": 70, "pattern": TEXT}
