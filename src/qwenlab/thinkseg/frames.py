@@ -49,6 +49,12 @@ def masks_at(result: Segmentation | None, frame: int, order: Sequence[str]) -> l
     return masks
 
 
+def grey(pixels: np.ndarray) -> np.ndarray:
+    """A frame without its colours, which would mix with those of the masks."""
+    value = pixels @ np.array([0.299, 0.587, 0.114])
+    return (40 + 0.7 * value[..., None].repeat(3, -1)).astype(np.uint8)
+
+
 def strip(rows: Sequence[tuple[str, str, Sequence[np.ndarray]]]) -> Image.Image:
     """Rows of equally large pictures with two lines of words before each."""
     side = rows[0][2][0].shape[0]
@@ -76,7 +82,7 @@ def draw(segmenter: Segmenter, records_folder: Path, summaries: Path, out: Path)
     rows: list[tuple[str, str, list[np.ndarray]]] = []
     for number, (record, truth) in enumerate(chosen):
         names = list(dict.fromkeys(thing.phrase for thing in truth.things))
-        frames = list(read_frames(record.video))
+        frames = [grey(frame) for frame in read_frames(record.video)]
         true = [
             paint(
                 frames[at],
