@@ -17,6 +17,9 @@ def main(arm: str, thinkings: Path, students: str | None, out: str) -> None:
 
     files = {file.parent.name: file for file in sorted(thinkings.glob("*/thinking.jsonl"))}
     adapter = load_raw(f"thinkseg.arms.{arm}")["writer"] == "adapter"
+    if not adapter:  # the base is compared on one thinker only
+        feed = load_raw("thinkseg.feed")["thinker"]
+        files = {feed: files[feed]}
     runtime, decode = load("thinkseg.runtime", StudentRuntime), load("thinkseg.decode", Decode)
     run(arm, runtime, decode, files, load_raw("thinkseg")["seeds"], students if adapter else None, out)
 
