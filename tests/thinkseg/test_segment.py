@@ -91,7 +91,7 @@ def test_output_files_hold_tracks_statistics_and_a_film_with_the_sound(result: S
 def test_absent_phrases_and_a_video_of_one_frame_give_an_empty_result(segmenter: Segmenter, clip: Clip, tmp_path: Path):
     write_video(tmp_path / "one.mp4", clip.frames[:1], 8)
     found = segmenter.segment(tmp_path / "one.mp4", [clip.things[0].phrase])
-    assert found.frames == 1 and found.objects == []  # a track needs three sightings
+    assert found.frames == 1 and found.objects == []  # a track needs four sightings
     statistics = write_outputs(found, tmp_path / "out")
     assert statistics["objects"] == 0 and statistics["mean_area"] == 0
     assert video_info(tmp_path / "out/mask_video.mp4").frames == 1
