@@ -20,7 +20,8 @@ def build(folder: str | Path) -> Path:
     torch.manual_seed(0)
     recipe = Recipe(
         seed=0, hidden=WIDTH, patch=PATCH, vision_layers=2, queries=6, sight_steps=0, sight_lr=0, box_steps=0,
-        mask_steps=0, polish_steps=0, polish_lr=0, lr=0, batch=0, prompts=0, present=0, photos=[], test_photos=[], test_scenes=0,
+        mask_steps=0, polish_steps=0, polish_lr=0,
+        lr=0, batch=0, prompts=0, present=0, photos=[], test_photos=[], test_scenes=0,
     )  # fmt: skip
     images = build_processor()
     detector = build_config(recipe, images.tokenizer)

@@ -14,7 +14,8 @@ from qwenlab.standins.sam3_losses import mask_loss, match, query_loss
 from qwenlab.thinkseg.vocabulary import PHRASES
 
 RECIPE = Recipe(
-    seed=0, hidden=32, patch=8, vision_layers=2, queries=6, sight_steps=1, sight_lr=1e-3, box_steps=1, mask_steps=1, polish_steps=1, polish_lr=1e-3,
+    seed=0, hidden=32, patch=8, vision_layers=2, queries=6, sight_steps=1, sight_lr=1e-3, box_steps=1, mask_steps=1,
+    polish_steps=1, polish_lr=1e-3,
     lr=1e-3, batch=2, prompts=4, present=0.6, photos=[], test_photos=[], test_scenes=2,
 )  # fmt: skip
 

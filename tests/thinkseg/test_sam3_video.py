@@ -19,7 +19,8 @@ def segmenter(tmp_path_factory) -> VideoSegmenter:
     folder = build(tmp_path_factory.mktemp("sam3_video"))
     # Random scores are low, and a mask of noise has nothing but specks.
     params = Sam3Params(
-        model=str(folder), device="cpu", dtype="float32", score=0.05, keep_score=0.05, nms_iou=0.5, tidy_area=0, match_iou=0.1,
+        model=str(folder), device="cpu", dtype="float32", score=0.05, keep_score=0.05, nms_iou=0.5, tidy_area=0,
+        match_iou=0.1,
         keep_alive=6, min_hits=3, max_objects=3, frames_at_once=1,
     )  # fmt: skip
     return load_segmenter(params)
