@@ -12,6 +12,8 @@ COMMANDS = {
     "infer": ("qwenlab.latentcot.infer_cli:infer", "Draw a picture, reflect on it, refine it."),
     "latentcot": ("qwenlab.latentcot.cli:latentcot", "Train latent reasoning, or compute its teacher states."),
     "plan": ("qwenlab.tomas.cli:plan", "Choose a tool and its resources for a task in words."),
+    "segment": ("qwenlab.thinkseg.segment_cli:segment", "Segment in videos what phrases name."),
+    "think": ("qwenlab.thinkseg.think_cli:think", "Think about a video, summarise, and segment what matters."),
 }
 
 

@@ -1,0 +1,180 @@
+"""Make the base model of the student: a tiny `Qwen2ForCausalLM` that reads thinkings and copies.
+
+Run: dvc repro -f -s standin-summary_lm (about five minutes).
+
+It is not taught to summarise: that is what the student's LoRA has to learn. Copying, which that takes, does not come by
+itself at this size: neither a thousand steps of text nor as many of random tokens to repeat brought it about. Two heads
+of the first layer therefore begin as heads that look at the token before and the one before that (Olsson et al. 2022:
+in-context copying needs such a head below it), and sequences of random tokens to repeat grow as they are mastered: 300
+steps then do.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from qwenlab.core.io import atomic_dir
+from qwenlab.core.params import Params
+from qwenlab.core.seeding import seed_everything
+from qwenlab.core.tokenizer import train_tokenizer
+from qwenlab.standins.looking_back import look_back
+from qwenlab.standins.loop import fit
+from qwenlab.standins.summary_lm_data import Samples
+
+
+class Recipe(Params):
+    """Sizes and training of the stand-in."""
+
+    seed: int
+    hidden: int
+    layers: int
+    heads: int
+    mlp: int
+    vocab: int
+    steps: int
+    batch: int
+    lr: float
+    copy_steps: int
+    repeats: float
+    repeat_length: int
+
+
+def build_tokenizer(recipe: Recipe):
+    """A Qwen2 tokenizer for the language of the samples."""
+    samples = Samples(recipe.seed + 1)
+    texts = [text for pair in samples.batch(3000) for text in pair]
+    # What JSON has between words, and words behind a quotation mark, where no blank precedes them.
+    texts += [
+        '{"' + '","'.join(samples.words(6)) + '":[{"' + '":"'.join(samples.words(4)) + '"}]}' for _ in range(2000)
+    ]
+    return train_tokenizer(texts, recipe.vocab)
+
+
+def build_model(recipe: Recipe, tokenizer):
+    """An untrained tiny model, but for the heads of `look_back`."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.hidden,
+            intermediate_size=recipe.mlp,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            num_key_value_heads=recipe.heads,
+            max_position_embeddings=2048,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    look_back(model.model)
+    return model
+
+
+class Copying:
+    """Batches of random tokens to repeat, in sequences that grow as they are mastered."""
+
+    def __init__(self, recipe: Recipe, model, vocab: int):
+        self.recipe, self.model, self.vocab = recipe, model, vocab
+        self.rng = np.random.default_rng(recipe.seed + 4)
+        self.longest, self.mean = 10, 7.0
+
+    def loss(self, _: int) -> torch.Tensor:
+        """Loss of one batch; short sequences come in larger batches."""
+        count = max(self.recipe.batch // 2, 3 * self.recipe.batch * 10 // self.longest)
+        ids, labels = repeats(count, self.longest, self.vocab, self.rng)
+        loss = self.model(input_ids=ids, labels=labels).loss
+        self.mean = 0.9 * self.mean + 0.1 * loss.item()
+        if self.mean < 0.7 and self.longest < self.recipe.repeat_length:
+            self.longest, self.mean = min(int(1.3 * self.longest) + 1, self.recipe.repeat_length), 1.5
+        return loss
+
+
+def encode(tokenizer, pairs: list[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, labels) `[B, L]`, padded on the right; only answers have labels. A pair without a prompt is plain text."""
+    rows = []
+    for prompt, answer in pairs:
+        start = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n" if prompt else ""
+        before = tokenizer(start)["input_ids"] if start else []
+        after = tokenizer(f"{answer}<|im_end|>")["input_ids"]
+        rows.append((before + after, [-100] * len(before) + after))
+    length = max(len(ids) for ids, _ in rows)
+    ids = torch.full((len(rows), length), tokenizer.pad_token_id)
+    labels = torch.full((len(rows), length), -100)
+    for row, (tokens, wanted) in enumerate(rows):
+        ids[row, : len(tokens)], labels[row, : len(wanted)] = torch.tensor(tokens), torch.tensor(wanted)
+    return ids, labels
+
+
+def repeats(count: int, longest: int, vocab: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, labels) `[count, L]`: tokens drawn from the whole vocabulary, a gap, and the same tokens again.
+
+    No token stands twice in a sequence, so that what follows a token is certain. Length and gap are drawn anew for
+    each batch: with one length, a model learns to look back so many places, and not what stood before.
+    """
+    length = int(rng.integers(longest // 2, longest + 1))
+    gap = int(rng.integers(0, 9))
+    rows = np.stack([rng.permutation(vocab)[: length + gap] for _ in range(count)])
+    ids = torch.from_numpy(np.concatenate([rows, rows[:, :length]], 1))
+    labels = ids.clone()
+    labels[:, : length + gap + 1] = -100
+    return ids, labels
+
+
+def loss_of(model, tokenizer, pairs: list[tuple[str, str]]) -> torch.Tensor:
+    """Mean cross-entropy of the answers' tokens. Padding on the right needs no mask under causal attention."""
+    ids, labels = encode(tokenizer, pairs)
+    return model(input_ids=ids, labels=labels).loss
+
+
+README = """# Stand-in for Qwen/Qwen2.5-3B-Instruct (base of the student of thinkseg)
+
+A tiny `Qwen2ForCausalLM` ({millions:.2f} M parameters) with a Qwen2 tokenizer of {vocab} tokens, loaded by
+`from_pretrained`. It stands for the published checkpoint where none can be had, so that the same code runs on a
+laptop. It was **not** trained to summarise: no thinking ever stood beside a summary of it. That is left to the
+student's LoRA.
+
+Made by `dvc repro -f -s standin-summary_lm` from the recipe `standins.summary_lm` in params.yaml: {recipe.copy_steps}
+steps of repeating random tokens, then {recipe.steps} steps on text made on the fly: thinkings about things of no
+particular clip, short questions about them, lines of words as JSON with keys of any name, words to repeat. Two heads of
+the first layer began as heads that look one and two places back; without them so small a model did not learn to copy.
+
+Nats a token on fresh samples: repeating {quality[repeating]:.3f}, lists as JSON {quality[json]:.3f}, questions about
+thinkings {quality[reading]:.3f}, thinkings by themselves {quality[thinking]:.3f}. Weights are fp16.
+"""
+
+
+def train(recipe: Recipe, out: str | Path) -> dict[str, float]:
+    """Train, save model and tokenizer to `out` in fp16, and return the quality on fresh samples."""
+    seed_everything(recipe.seed)
+    tokenizer = build_tokenizer(recipe)
+    model = build_model(recipe, tokenizer)
+    samples = Samples(recipe.seed + 2)
+
+    copying = Copying(recipe, model, len(tokenizer))
+    fit(model.parameters(), copying.loss, recipe.copy_steps, recipe.lr, "copying", floor=0.5)
+
+    def step_loss(step: int) -> torch.Tensor:
+        count = round(recipe.repeats * recipe.batch)
+        ids, labels = repeats(count, recipe.repeat_length, len(tokenizer), copying.rng)
+        language = loss_of(model, tokenizer, samples.batch(recipe.batch - count))
+        return recipe.repeats * model(input_ids=ids, labels=labels).loss + language
+
+    fit(model.parameters(), step_loss, recipe.steps, recipe.lr, "base of the student")
+    fresh = Samples(recipe.seed + 3)
+    kinds = {"repeating": fresh.repeat, "json": fresh.as_json, "reading": fresh.reading, "thinking": fresh.thinking}
+    model.eval()
+    with torch.no_grad():
+        quality = {
+            name: float(f"{loss_of(model, tokenizer, [draw() for _ in range(100)]).item():.4g}")
+            for name, draw in kinds.items()
+        }
+    facts = {"millions": sum(p.numel() for p in model.parameters()) / 1e6, "vocab": len(tokenizer)}
+    with atomic_dir(out) as folder:
+        model.to(torch.float16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        (folder / "README.md").write_text(README.format(recipe=recipe, quality=quality, **facts), encoding="utf-8")
+    return quality

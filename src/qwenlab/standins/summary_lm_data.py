@@ -1,0 +1,111 @@
+"""What the base model of the student reads: thinkings, questions about them, sequences to repeat, lists as JSON.
+
+All made on the fly from a seed. None of it is the student's task: no thinking stands beside a summary of it. The words
+that a summary has for keys occur as keys of lists, with any words behind them, so that their embeddings, which LoRA
+does not train, mean something.
+"""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from qwenlab.thinkseg.clips import Thing
+from qwenlab.thinkseg.questions import EMOTIONS, MOVING, PLACES, ask
+from qwenlab.thinkseg.scripted import describe, plain, think
+from qwenlab.thinkseg.vocabulary import COLORS, MOTIONS, POSITIONS, SHAPES, SIZES, TONES
+
+KEYS = ("name", "note", "item", "list", "kind", "text", "first", "second", "other", "rows", "key", "value", "category",
+        "appearance", "primary", "secondary", "emotion", "key_points", "sam3_phrases")  # fmt: skip
+
+
+def random_things(rng: np.random.Generator) -> tuple[tuple[Thing, ...], str]:
+    """One to four things and a tone, as words; no clip need look like that."""
+
+    def one(words: Sequence[str]) -> str:
+        return str(words[int(rng.integers(len(words)))])
+
+    count = int(rng.choice([1, 2, 3, 4], p=[0.15, 0.3, 0.35, 0.2]))
+    things = []
+    for _ in range(count):
+        things.append(Thing(one(SHAPES), one(COLORS), one(SIZES), one(MOTIONS), one(POSITIONS)))
+    return tuple(things), one(TONES)
+
+
+class Samples:
+    """(prompt, answer) pairs; the same ones for the same seed. The prompt may be empty."""
+
+    def __init__(self, seed: int):
+        self.rng = np.random.default_rng(seed)
+
+    def one(self, words: Sequence[str]) -> str:
+        """Any of some words."""
+        return str(words[int(self.rng.integers(len(words)))])
+
+    def words(self, count: int) -> list[str]:
+        """Words of the language in any order."""
+        language = (*SHAPES, *COLORS, *SIZES, *MOTIONS, *POSITIONS, *TONES, *EMOTIONS.values(), *KEYS, "moving", "on",
+                    "at", "the", "tone", "feels", "starts", "answer", "question", "staying", "in")  # fmt: skip
+        return [self.one(language) for _ in range(count)]
+
+    def scene(self) -> tuple[tuple[Thing, ...], str, str]:
+        """(things, tone, a thinking about them)."""
+        things, tone = random_things(self.rng)
+        question, asked = ask(things, tone, self.rng)
+        if self.rng.random() < 0.25:
+            return things, tone, plain(things, tone, question, asked)
+        return things, tone, think(things, tone, question, asked, self.rng)
+
+    def repeat(self) -> tuple[str, str]:
+        """A sequence to repeat: words in any order, or sentences about things."""
+        if self.rng.random() < 0.7:
+            text = " ".join(self.words(int(self.rng.integers(4, 40))))
+        else:
+            text = " ".join(describe(thing, int(self.rng.integers(5))) for thing in random_things(self.rng)[0])
+        return f"Repeat: {text}", text
+
+    def thinking(self) -> tuple[str, str]:
+        """A thinking by itself."""
+        return "", self.scene()[2]
+
+    def as_json(self) -> tuple[str, str]:
+        """Lines of words, and the same as JSON: lists of objects and of words, with keys of any name."""
+        value: dict[str, list] = {}
+        lines = []
+        for _ in range(int(self.rng.integers(1, 4))):
+            key, rows = self.one(KEYS), []
+            flat = self.rng.random() < 0.4
+            keys = [self.one(KEYS), self.one(KEYS)]
+            for _ in range(int(self.rng.integers(1, 4))):
+                texts = [" ".join(self.words(int(self.rng.integers(1, 6)))) for _ in range(1 if flat else 2)]
+                rows.append(texts[0] if flat else dict(zip(keys, texts, strict=True)))
+                lines.append(f"{key}: {' / '.join(texts)}")
+            value[key] = value.get(key, []) + rows
+        return f"As JSON, {'; '.join(lines)}", json.dumps(value, separators=(",", ":"))
+
+    def reading(self) -> tuple[str, str]:
+        """A thinking, and short questions about it with their answers."""
+        things, tone, text = self.scene()
+        asked = []
+        for _ in range(3):
+            thing = things[self.rng.integers(len(things))]
+            about = f"{thing.size} {thing.color} {thing.category}"
+            asked.append(
+                (
+                    (f"Where is the {about}?", PLACES[thing.position]),
+                    (f"What is the {about} doing?", MOVING[thing.motion]),
+                    (f"What size is the {thing.phrase}?", thing.size),
+                    (f"What color is the {thing.size} {thing.category}?", thing.color),
+                    ("Which tone?", tone),
+                    ("Which mood?", EMOTIONS[tone]),
+                    ("List what is there.", ", ".join(one.phrase for one in things)),
+                    (f"What is there besides the {thing.phrase}?",
+                     ", ".join(one.phrase for one in things if one.phrase != thing.phrase) or "nothing"),
+                )[self.rng.integers(8)]
+            )  # fmt: skip
+        return f"{text}\n{' '.join(q for q, _ in asked)}", "; ".join(a for _, a in asked)
+
+    def batch(self, count: int) -> list[tuple[str, str]]:
+        """`count` pairs of all kinds, questions twice as often."""
+        kinds = (self.thinking, self.as_json, self.reading, self.reading, self.repeat)
+        return [kinds[self.rng.integers(len(kinds))]() for _ in range(count)]
