@@ -129,7 +129,8 @@ def training_step(length: int, share: float, repeats: int) -> str:
 
     seconds = interleaved({name: step(name) for name in models}, repeats)
     base = seconds["gather"]
-    return f"| {length} | {share:.0%} | {seconds['stock'] / base:.2f}x | {seconds['sdpa'] / base:.2f}x | {base * 1e3:.0f} ms |"
+    stock, dense = (f"{seconds[name] / base:.2f}x" for name in ("stock", "sdpa"))
+    return f"| {length} | {share:.0%} | {stock} | {dense} | {base * 1e3:.0f} ms |"
 
 
 def generation(length: int, share: float, new: int, repeats: int) -> str:
@@ -201,8 +202,8 @@ def main(smoke: bool) -> None:
     text = [
         "# hsa: the gather kernel and eviction",
         "",
-        f"`make bench` on 1 CPU thread, torch {torch.__version__}, float32, {HEADS} heads of {DIM}, NOISE with a window "
-        "of 64 tokens. Ratios are medians of interleaved runs; above 1 gather is faster. The column of share says how "
+        f"`make bench` on 1 CPU thread, torch {torch.__version__}, float32, {HEADS} heads of {DIM}, NOISE with a "
+        "window of 64 tokens. Ratios are medians of interleaved runs; above 1 gather is faster. The column of share says how "
         "many tokens are GLOBAL or LANDMARK, and so kept. `causal` is stock SDPA without any semantics.",
         "",
         "| tokens | kept | pass | against causal SDPA | against SDPA with the float mask | against eager | gather |",
