@@ -203,8 +203,8 @@ def main(smoke: bool) -> None:
         "# hsa: the gather kernel and eviction",
         "",
         f"`make bench` on 1 CPU thread, torch {torch.__version__}, float32, {HEADS} heads of {DIM}, NOISE with a "
-        "window of 64 tokens. Ratios are medians of interleaved runs; above 1 gather is faster. The column of share says how "
-        "many tokens are GLOBAL or LANDMARK, and so kept. `causal` is stock SDPA without any semantics.",
+        "window of 64 tokens. Ratios are medians of interleaved runs; above 1 gather is faster. `kept` is the share of "
+        "tokens that are GLOBAL or LANDMARK. `causal` is stock SDPA without any semantics.",
         "",
         "| tokens | kept | pass | against causal SDPA | against SDPA with the float mask | against eager | gather |",
         "| --- | --- | --- | --- | --- | --- | --- |",
