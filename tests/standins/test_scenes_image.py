@@ -21,8 +21,8 @@ from qwenlab.standins import scenes_image, scenes_image_dit, scenes_image_text
 @pytest.fixture(scope="module")
 def small(root: Path) -> scenes_image.Recipe:
     changes = {
-        "vae_steps": 2, "polish_steps": 2, "vae_batch": 2, "text_steps": 2, "text_batch": 4, "steps": 2, "batch": 4, "layers": 1,
-        "text_layers": 1, "text_dim": 32,
+        "vae_steps": 2, "polish_steps": 2, "vae_batch": 2, "text_steps": 2, "text_batch": 4, "steps": 2, "batch": 4,
+        "layers": 1, "text_layers": 1, "text_dim": 32,
     }  # fmt: skip
     return load("standins.scenes_image", scenes_image.Recipe, root).model_copy(update=changes)
 
