@@ -12,6 +12,8 @@ TABLES = {
     "videoedit": (("off", "on", "seedrule", "truth"), 7),
     "tomas": (("random", "memory", "frozen", "heuristic"), 9),
     "hsa": (("off", "on", "placebo", "feedback_off", "off_long"), 7),
+    "latentcot": (("base", "text", "pause", "latent"), 7),
+    "thinkseg": (("teacher", "student", "base"), 6),
 }
 
 

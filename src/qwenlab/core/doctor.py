@@ -185,10 +185,42 @@ def check_dvc(root: Path) -> Check:
     return Check("dvc", "ok", "initialised, with Git")
 
 
+def models_of(sections: dict[str, Any]) -> list[str]:
+    """Checkpoints that the systems load: `model` and `..._model` of their sections (those of `infer` are made here)."""
+    return [
+        value
+        for system in sections.values()
+        if isinstance(system, dict)
+        for name, section in system.items()
+        if isinstance(section, dict) and name != "infer"
+        for key, value in section.items()
+        if (key == "model" or key.endswith("_model")) and isinstance(value, str)
+    ]
+
+
+def check_keys(sections: dict[str, Any]) -> list[Check]:
+    """Keys of servers that are asked, from the environment; what a key is, nobody is told."""
+    teachers = [
+        (f"{name}.teacher", system["teacher"])
+        for name, system in sections.items()
+        if isinstance(system, dict) and isinstance(system.get("teacher"), dict)
+    ]
+    checks = []
+    for at, teacher in teachers:
+        variable = teacher.get("key_variable")
+        if teacher.get("base_url") == "local" or not isinstance(variable, str):
+            continue
+        there = bool(os.environ.get(variable))
+        text = f"{variable} is set" if there else f"{at} asks a server: export {variable}=... with its key."
+        checks.append(Check("key", "ok" if there else "missing", text))
+    return checks
+
+
 def diagnose(root: Path | None = None) -> list[Check]:
     """All checks for the active profile; whatever can be checked without it is checked even when it is broken."""
     root = root or Path()
     runtimes: dict[str, dict[str, Any]] = {}
+    sections: dict[str, Any] = {}
     try:
         checks = [Check("profile", "ok", params.profile(root))]
         sections = params.load_raw("", root)
@@ -206,9 +238,9 @@ def diagnose(root: Path | None = None) -> list[Check]:
     for section, device, dtype in wanted or [("runtime", "cpu", "float32")]:
         checks += [one for one in check_torch(str(device), str(dtype), section) if one not in checks]
     checks += [check_codec(), *check_machine(root)]
-    for model in dict.fromkeys(str(one["model"]) for one in runtimes.values() if one.get("model")):
+    for model in dict.fromkeys(models_of(sections)):
         checks += check_model(root, model)
-    return [*checks, check_assets(root), check_dvc(root)]
+    return [*checks, *check_keys(sections), check_assets(root), check_dvc(root)]
 
 
 def print_checks(checks: Iterable[Check]) -> None:
