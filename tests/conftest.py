@@ -4,10 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 # Two test processes share two cores: more threads would only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The first example pays for imports, and a busy machine for everybody: time is no property to test.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
