@@ -6,7 +6,11 @@ from qwenlab.core.doctor import check_keys, models_of
 
 SECTIONS = {
     "profile": "full",
-    "seeing": {"runtime": {"model": "a/one"}, "images": {"draw_model": "a/two"}, "infer": {"reflector_model": "data/x"}},
+    "seeing": {
+        "runtime": {"model": "a/one"},
+        "images": {"draw_model": "a/two"},
+        "infer": {"reflector_model": "data/x"},
+    },
     "asking": {"teacher": {"base_url": "https://server.example/v1", "key_variable": "SOME_KEY", "name": "max"}},
     "local": {"teacher": {"base_url": "local", "key_variable": "LOCAL_KEY"}},
 }
