@@ -10,13 +10,12 @@ Times are medians of interleaved runs and are shown as ratios. Writes benchmarks
 in seconds and writes nothing.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 import torch
+from _timing import interleaved
 from torch.nn.functional import scaled_dot_product_attention
 
 from qwenlab.hsa.attention import HSA, HSAConfig, attach, detach, session
@@ -26,19 +25,6 @@ from qwenlab.hsa.sparse import flex_plan, gather_attention
 HERE = Path(__file__).parent
 CONFIG = HSAConfig(slope=(0.0, 0.001, 0.5), window=(None, None, 64))
 HEADS, DIM = 8, 64
-
-
-def interleaved(runs: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """Median seconds of each callable, run in turns so that drift of the machine hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for call in runs.values():
-        call()  # warm-up
-    for _ in range(repeats):
-        for name, call in runs.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def typed(length: int, share: float, batch: int = 1) -> torch.Tensor:

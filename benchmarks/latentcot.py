@@ -12,15 +12,13 @@ once, on a few samples, and writes nothing.
 """
 
 import copy
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 import torch
 from _latentcot_plain import in_double, two_pass
+from _timing import interleaved
 
 from qwenlab.core.params import load
 from qwenlab.latentcot import latents as L
@@ -35,19 +33,6 @@ from qwenlab.latentcot.samples import open_image
 from qwenlab.latentcot.scene_data import Data, make
 
 HERE = Path(__file__).parent
-
-
-def interleaved(runs: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """Median seconds of each callable, run in turns so that drift of the machine hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for call in runs.values():
-        call()  # warm-up
-    for _ in range(repeats):
-        for name, call in runs.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def one_pass(ready: Ready, batch: dict, method: Method, weight: float) -> None:

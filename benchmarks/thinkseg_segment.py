@@ -8,16 +8,14 @@ Times are medians of interleaved runs and are shown as ratios. Writes benchmarks
 the same code in seconds and writes nothing.
 """
 
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
 from _sam3_video import build
+from _timing import interleaved
 
 from qwenlab.core.params import load
 from qwenlab.thinkseg.clips import make_clip
@@ -25,19 +23,6 @@ from qwenlab.thinkseg.sam3 import ImageSegmenter, Sam3Params, VideoSegmenter, lo
 
 HERE = Path(__file__).parent
 PHRASES = ["red circle", "blue square", "green triangle", "yellow circle"]
-
-
-def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each callable, run in turns so that drift of the machine hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for call in runs.values():
-        call()
-    for _ in range(repeats):
-        for name, call in runs.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def sessions(segmenter: ImageSegmenter | VideoSegmenter, frames: list[np.ndarray], repeats: int) -> dict[str, float]:

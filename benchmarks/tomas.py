@@ -16,7 +16,6 @@ import copy
 import itertools
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from _timing import interleaved
 from _tomas_plain import Phase0, Writer, named_row, random_model, row_ids, train_writer
 
 from qwenlab.core.errors import UserError
@@ -52,19 +52,6 @@ class Sizes:
 
 
 SMOKE = Sizes(repeats=1, tasks=2, batches=(1, 4), rows=3000, grown=(1,), large=(32, 2000, 4))
-
-
-def interleaved(runs: dict, repeats: int) -> dict:
-    """Median seconds of each callable, run in turns so that drift of the machine hits all alike."""
-    times: dict = {name: [] for name in runs}
-    for call in runs.values():
-        call()  # warm-up
-    for _ in range(repeats):
-        for name, call in runs.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def line(what: str, ratio: float, *seconds: float, least: float = 0.0, most: float = 0.0) -> str:

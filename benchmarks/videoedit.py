@@ -8,12 +8,11 @@ on (the evaluation clip belongs to `dvc repro`). Writes benchmarks/videoedit.md.
 
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 import torch
+from _timing import interleaved
 
 HERE = Path(__file__).parent
 RULES: dict[str, dict] = {
@@ -35,19 +34,6 @@ RULES: dict[str, dict] = {
     "backprop through the transformer (FreeDoM)": {"estimate": "backprop", "lr": 0.1},
     "spherical step (DSG)": {"estimate": "spherical", "lr": 0.2},
 }
-
-
-def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each callable, run in turns so that drift of the machine hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for call in runs.values():
-        call()  # warm-up
-    for _ in range(repeats):
-        for name, call in runs.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def decoders(repeats: int) -> list[str]:
