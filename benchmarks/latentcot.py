@@ -63,7 +63,7 @@ def samples_file(folder: Path, count: int) -> Path:
     """Scene samples as the pipeline makes them."""
     import json
 
-    params = Data(seed=7, train=count, test=1, right=0.3, chained=0.5, named=0.4)
+    params = Data(seed=7, train=count, test=1, right=0.3, chained=0.5, named=0.4, auxiliary="repair")
     path = folder / "samples.jsonl"
     rows = make(params, count, params.chained, params.seed, False)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -56,7 +56,7 @@ def test_latents_in_decoding_are_those_of_the_training_pass(ready):
     batch = collator(ready, "stage1-3", vl.METHOD)(ready.encoded)
     with torch.no_grad():
         done = L.run(ready.model, batch, K)
-    assert torch.allclose(found.latents, torch.stack(done.latents, 1), atol=1e-4)
+    assert torch.allclose(found.latents[:, 0], torch.stack(done.latents, 1), atol=1e-4)
 
 
 def test_the_end_of_a_block_is_forced_after_k_latents(ready):

@@ -13,7 +13,7 @@ from qwenlab.latentcot.scene_data import Data, make
 from qwenlab.latentcot.tokens import PLACEHOLDER
 from tests.latentcot import vl
 
-GOOD = make(Data(seed=1, train=1, test=1, right=0.3, chained=0, named=0.5), 1, 0.0, 1, False)[0]
+GOOD = make(Data(seed=1, train=1, test=1, right=0.3, chained=0, named=0.5, auxiliary="target"), 1, 0.0, 1, False)[0]
 
 
 def changed(change) -> dict:

@@ -17,7 +17,8 @@ Mode = Literal["on", "zero", "pause"]
 
 @dataclass(frozen=True)
 class Decoded:
-    """texts: what each sample wrote, special tokens included; latents `[B, K, H]`: what was fed back first."""
+    """texts: what each sample wrote, special tokens included; latents `[B, blocks, K, H]`: what was fed back, zeros
+    where a sample thought in fewer blocks than the one with most (1 at least)."""
 
     texts: list[str]
     latents: torch.Tensor
@@ -31,7 +32,7 @@ def generate(model, tokenizer, special: dict[str, int], prompt: dict, latents: i
     Args:
         prompt: ids, mask `[B, S]` (padded on the left), positions `[3, B, S]`, features.
         mode: on: hidden states are fed back; zero: vectors of zeros in their place; pause: the pad's embedding.
-        inject: `[B, K, H]` to be fed in place of a sample's own latents (of another sample, say).
+        inject: `[B, blocks, K, H]` to be fed in place of a sample's own latents (of another sample, say).
         longest: most tokens written, latents included.
     """
     body, table, device = model.model.language_model, model.get_input_embeddings(), model.device
@@ -43,7 +44,8 @@ def generate(model, tokenizer, special: dict[str, int], prompt: dict, latents: i
     count = torch.full((rows,), -1, device=device)  # latents fed so far; -1 outside a block
     done = torch.zeros(rows, dtype=torch.bool, device=device)
     blocks = torch.zeros(rows, dtype=torch.long, device=device)
-    kept = torch.zeros(rows, latents, table.weight.shape[1], dtype=inputs.dtype, device=device)
+    each = torch.arange(rows, device=device)
+    kept = torch.zeros(rows, 1, latents, table.weight.shape[1], dtype=inputs.dtype, device=device)
     written: list[torch.Tensor] = []
     for _ in range(longest):
         hidden = body(
@@ -58,9 +60,10 @@ def generate(model, tokenizer, special: dict[str, int], prompt: dict, latents: i
             step = count.clamp(0, latents - 1)
             thought = scaled(hidden, model, norm) if mode == "on" else torch.zeros_like(hidden)
             if inject is not None:
-                thought = inject[torch.arange(rows, device=device), step].to(thought)
-            first = inside & (blocks == 1)
-            kept[first, step[first]] = thought[first]
+                thought = inject[each, (blocks - 1).clamp(0, inject.shape[1] - 1), step].to(thought)
+            if int(blocks.max()) > kept.shape[1]:
+                kept = torch.cat([kept, torch.zeros_like(kept[:, :1])], 1)
+            kept[each[inside], blocks[inside] - 1, step[inside]] = thought[inside]
             vector = torch.where(inside[:, None], thought, vector)
         started = (token == special[LATENT_START]) & ~done & (latents > 0)
         blocks += started

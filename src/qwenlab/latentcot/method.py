@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from qwenlab.core.params import Params
 from qwenlab.latentcot.teacher import Kind, Layer
@@ -18,6 +18,13 @@ class Method(Params):
     detach: bool = Field(description="a latent step's input is a leaf (Monet); else gradients flow through all steps")
     only_through_latents: bool = Field(description="stage 1-2: the alignment reaches the weights through latents only")
     hide_auxiliary: bool = Field(description="stage 1-2: only latents see the auxiliary image")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Method":
+        # The alignment's share is told apart at the detached inputs; without them there is nothing to tell it by.
+        if self.only_through_latents and not self.detach:
+            raise ValueError("only_through_latents needs detach: true; expected one of the two to be changed")
+        return self
 
 
 class Loss(Params):

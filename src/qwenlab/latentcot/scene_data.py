@@ -1,15 +1,17 @@
 """The data of the experiment: drawings of scenes to check against a goal, written in the seed's format.
 
-A sample is a goal in words and a draft; the assistant's placeholder stands for an auxiliary image that shows the
-target, and the observation names the first wrong cell and its repair. Half of the goals name every cell (direct),
-half name cells by how they differ from the one before (chained, `goals`). Targets of the test file are held out by
-hash from all training, that of the stand-in included.
+A sample is a goal in words and a draft; the assistant's placeholder stands for an auxiliary image, and the
+observation names the first wrong cell and its repair. The auxiliary image shows what has to be drawn anew, all else
+greyed out (`repair`), or the whole target (`target`). Half of the goals name every cell (direct), half name cells by
+how they differ from the one before (chained, `goals`). Targets of the test file are held out by hash from all
+training, that of the stand-in included.
 """
 
 import base64
 import io
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -23,6 +25,7 @@ from qwenlab.latentcot.tokens import OBSERVATION_END, OBSERVATION_START, PLACEHO
 from qwenlab.standins.vl_data import ASK_FIX, SYSTEM, Scenes, pictures
 
 SIZE = 32  # pixels of a picture
+GREY = 128  # of what an auxiliary image does not show; an empty cell is nearly white
 
 
 class Data(Params):
@@ -34,6 +37,7 @@ class Data(Params):
     right: float = Field(ge=0, le=1, description="share of drawings without a defect")
     chained: float = Field(ge=0, le=1, description="share of training samples with a chained goal")
     named: float = Field(ge=0, le=1, description="share of colours and shapes that a chained goal names outright")
+    auxiliary: Literal["repair", "target"] = Field(description="what the assistant's image shows")
 
 
 def data_uri(image: np.ndarray) -> str:
@@ -43,6 +47,19 @@ def data_uri(image: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def only_repair(images: np.ndarray, wrong: list[list[int]]) -> np.ndarray:
+    """Pictures of targets `[N, S, S, 3]` with all but the first wrong cell greyed out, or all if none is wrong."""
+    count = len(images)
+    grid = images.reshape(count, WORLD.rows, SIZE // WORLD.rows, WORLD.columns, SIZE // WORLD.columns, 3)
+    grid = grid.transpose(0, 1, 3, 2, 4, 5)
+    shown = np.full_like(grid, GREY)
+    for row, cells in enumerate(wrong):
+        if cells:
+            at = divmod(cells[0], WORLD.columns)
+            shown[row][at] = grid[row][at]
+    return shown.transpose(0, 1, 3, 2, 4, 5).reshape(images.shape)
 
 
 def question(goal: str) -> str:
@@ -87,17 +104,19 @@ def make(params: Data, count: int, share: float, seed: int, held: bool, first: i
         wrong = [cell for cell in range(WORLD.cells) if target[cell] != drawn[cell]]
         # How long the chain is that the answer hangs on: to the wrong cell, or to the last one if nothing is wrong.
         depth = depths[wrong[0]] if wrong else max(depths)
-        rows.append((goal, kind, depth, target, drawn))
+        rows.append((goal, kind, depth, target, drawn, wrong))
     plain = np.array([row[3] for row in rows])
     drawn_images = pictures(np.array([row[4] for row in rows]), scenes.rng, SIZE)
-    target_images = pictures(plain, scenes.rng, SIZE)
+    shown = pictures(plain, scenes.rng, SIZE)
+    if params.auxiliary == "repair":
+        shown = only_repair(shown, [row[5] for row in rows])
     return [
         record(
             str(first + number), goal, data_uri(draft), data_uri(auxiliary), observation(drawn, target),
             {"goal": kind, "depth": depth, "target": list(target), "drawn": list(drawn)},
         )
-        for number, ((goal, kind, depth, target, drawn), draft, auxiliary) in enumerate(
-            zip(rows, drawn_images, target_images, strict=True)
+        for number, ((goal, kind, depth, target, drawn, _), draft, auxiliary) in enumerate(
+            zip(rows, drawn_images, shown, strict=True)
         )
     ]  # fmt: skip
 

@@ -57,10 +57,10 @@ def judge(text: str | None, sample: Sample) -> dict[str, int]:
 
 def decode(ready: Ready, method: Method, params: Score, form: str, mode: Mode = "on",
            others: torch.Tensor | None = None) -> tuple[list[str | None], torch.Tensor]:  # fmt: skip
-    """Observations of all samples, and the latents that were fed back `[N, K, H]`.
+    """Observations of all samples, and the latents that were fed back `[N, blocks, K, H]`.
 
     Args:
-        others: `[N, K, H]` to be fed in place of a sample's own latents.
+        others: `[N, blocks, K, H]` to be fed in place of a sample's own latents.
     """
     texts: list[str | None] = []
     fed = []
@@ -78,7 +78,8 @@ def decode(ready: Ready, method: Method, params: Score, form: str, mode: Mode = 
         else:
             texts += [observations(text) for text in done.texts]
         fed.append(done.latents)
-    return texts, torch.cat(fed)
+    most = max(part.shape[1] for part in fed)
+    return texts, torch.cat([torch.nn.functional.pad(part, (0, 0, 0, 0, 0, most - part.shape[1])) for part in fed])
 
 
 def rows_of(ready: Ready, method: Method, params: Score, arm: str, seed: int) -> list[dict]:
