@@ -35,6 +35,17 @@ class begin_with:
         return output
 
 
+def always(token):
+    """Raises a token's logit at every call."""
+
+    def hook(module, inputs, output):
+        if output.ndim == 2:
+            output[:, token] += 1000
+        return output
+
+    return hook
+
+
 BEGIN: dict = {}
 
 
@@ -71,6 +82,19 @@ def test_latents_of_others_can_be_put_in_and_zeros_too(ready):
     assert not decode(ready, ready.encoded, mode="zero").latents.any()
     same = decode(ready, ready.encoded, inject=own.latents)
     assert same.texts == own.texts
+
+
+def test_every_block_has_latents_of_its_own(ready):
+    """A sample may think more than once; what was fed in each block is kept, and can be put in again."""
+    hook = ready.model.lm_head.register_forward_hook(always(ready.special["<abs_vis_token>"]))
+    try:
+        own = decode(ready, ready.encoded)  # 12 tokens: blocks of 1 + K + 1, two of them whole
+        put = decode(ready, ready.encoded, inject=own.latents.roll(1, 0))
+    finally:
+        hook.remove()
+    assert own.latents.shape[1] == -(-12 // (K + 2))
+    assert own.latents[:, :2].abs().amax(-1).all() and not torch.equal(own.latents[:, 0], own.latents[:, 1])
+    assert torch.equal(put.latents[:, :2], own.latents[:, :2].roll(1, 0))
 
 
 def test_an_observation_without_its_end_is_none():
