@@ -11,7 +11,9 @@ from qwenlab.thinkseg.omni_prompt import OPENING, chat_text
 from qwenlab.thinkseg.records import Record
 from qwenlab.thinkseg.sound import read_sound
 from qwenlab.thinkseg.video import write_video
+from qwenlab.thinkseg.vocabulary import MOTIONS
 
+OTHER = {"left": "right", "right": "left"}
 THINKER = Thinker(
     model="none", device="cpu", dtype="float32", processes=1, splits=["test"], batch=2, max_new_tokens=6, fps=2.0,
     max_frames=16, pixels=4096,
@@ -118,6 +120,41 @@ def test_dense_labels_say_what_fills_a_cell():
     assert labels.shape == (4, 3, 16)
     colors = {HEADS["color"][value - 1] for value in np.unique(labels[0]) if value}
     assert colors and colors <= {thing.color for thing in clip.things}
+
+
+def test_a_mirrored_clip_is_what_its_mirrored_frames_show():
+    from qwenlab.standins.omni_data import HEADS, mirrored, watch
+
+    clip = watch("crowd", 3, 1, {}, 16)
+    turned = mirrored(clip)
+    assert np.array_equal(turned.frames, clip.frames[:, :, ::-1])
+    assert sorted(t.color for t in turned.things) == sorted(t.color for t in clip.things)
+    assert [t.color for t in turned.things] == [t.color for t in clip.things][::-1]
+    motion = list(HEADS).index("motion")
+    for one, other, side in ((clip.labels, turned.labels, 4), (clip.fine, turned.fine, 8)):
+        one, other = (labels.reshape(4, 3, side, side) for labels in (one, other))
+        assert np.array_equal(one[0], other[0, :, :, ::-1])
+        swapped = {0: 0, **{1 + i: 1 + MOTIONS.index(OTHER.get(m, m)) for i, m in enumerate(MOTIONS)}}
+        assert np.array_equal(np.vectorize(swapped.get)(one[motion]), other[motion, :, :, ::-1])
+    again = mirrored(turned)
+    assert again.things == clip.things and np.array_equal(again.fine, clip.fine)
+
+
+def test_patch_labels_come_in_the_order_of_the_vision_towers_patches(watching):
+    """The patch projection's inputs, averaged, and the labels must speak of the same places."""
+    clip = watching.clips[0]
+    marked = torch.zeros_like(watching.frames[:1])
+    place = np.argwhere(clip.fine[0, 0].reshape(8, 8))[0]
+    y, x = (int(value) * 8 for value in place)
+    marked[:, :, y : y + 8, x : x + 8] = 255
+    kept, watching.frames = watching.frames, marked
+    try:
+        bright = watching.pixels(np.array([0]))[:64].mean(1)
+    finally:
+        watching.frames = kept
+    assert watching.fine[0, 0, 0, int(bright.argmax())] == clip.fine[0, 0].reshape(8, 8)[tuple(place)] > 0
+    window = watching.model.config.vision_config.window_size
+    assert window >= 64  # one window: patches are not put in another order
 
 
 def test_the_loss_falls_on_one_batch(watching):

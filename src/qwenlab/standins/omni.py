@@ -18,7 +18,7 @@ from qwenlab.core.seeding import seed_everything
 from qwenlab.core.tokenizer import train_tokenizer
 from qwenlab.standins.looking_back import look_back
 from qwenlab.standins.loop import fit
-from qwenlab.standins.omni_data import Watched, content_words, patches, phrase_tokens, talk, watch_many
+from qwenlab.standins.omni_data import Watched, content_words, mirrored, patches, phrase_tokens, talk, watch_many
 from qwenlab.standins.omni_watching import SPECIAL, Recipe, Watching, held_out_quality, sight_accuracy
 
 
@@ -63,7 +63,7 @@ def build_model(recipe: Recipe, processor):
         vision_config={
             "depth": recipe.vision_layers, "hidden_size": recipe.vision_hidden, "num_heads": 4,
             "intermediate_size": 4 * recipe.vision_hidden, "patch_size": recipe.patch, "temporal_patch_size": 2,
-            "spatial_merge_size": 2, "window_size": 4 * recipe.patch, "out_hidden_size": recipe.hidden,
+            "spatial_merge_size": 2, "window_size": 64, "out_hidden_size": recipe.hidden,
             "fullatt_block_indexes": list(range(recipe.vision_layers)),
         },
         text_config={
@@ -81,6 +81,10 @@ def build_model(recipe: Recipe, processor):
     )  # fmt: skip
     model = Qwen2_5OmniThinkerForConditionalGeneration(config)
     look_back(model.model.language_model)
+    for module in model.model.visual.modules():  # the library's 0.02 is too little to tell patches apart at this width
+        if isinstance(module, torch.nn.Linear):
+            torch.nn.init.xavier_uniform_(module.weight)
+            torch.nn.init.zeros_(module.bias)
     return model
 
 
@@ -92,7 +96,7 @@ def whiten(model, frames: torch.Tensor, recipe: Recipe, processor) -> None:
     top = vectors[:, -recipe.vision_hidden :].T / (values[-recipe.vision_hidden :].clamp_min(1e-4) ** 0.5)[:, None]
     weight = model.model.visual.patch_embed.proj.weight
     with torch.no_grad():
-        weight.copy_((0.3 * top).float().reshape(weight.shape))
+        weight.copy_(top.float().reshape(weight.shape))
 
 
 README = """# Stand-in for PhilipC/HumanOmniV2 (the thinker of thinkseg)
@@ -119,6 +123,7 @@ def train(recipe: Recipe, assets: str | Path, out: str | Path) -> dict[str, floa
     seed_everything(recipe.seed)
     cell = 2 * recipe.patch
     clips = watch_many(recipe.clips, recipe.seed + 1000, assets, recipe.photos, cell)
+    clips += [mirrored(clip) for clip in clips]
     processor = build_processor(recipe, clips)
     model = build_model(recipe, processor)
     watching = Watching(recipe, model, processor, clips)
