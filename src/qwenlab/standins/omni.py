@@ -3,9 +3,9 @@
 Run: dvc repro -f -s standin-omni (about 20 minutes).
 
 Trained end to end from words alone, a model of this size hears but does not see (colour recall .53). What made it see:
-a patch projection that begins as the whitened principal components of patches, a warm-up in which each token of the
-vision tower says what fills its cell, things in an order that can be seen (left to right), and a loss that weighs
-content words more. Fixed phrases are single tokens.
+a patch projection that begins as the whitened principal components of patches; Xavier's weights in the vision tower; a
+warm-up in which each patch, and each token of four patches, says what fills it; mirror images; things in an order that
+can be seen (left to right); and a loss that weighs content words more. Fixed phrases are single tokens.
 """
 
 from pathlib import Path
@@ -108,9 +108,11 @@ laptop: it watches 64 px clips of moving shapes at two frames a second, listens 
 
 Made by `dvc repro -f -s standin-omni` from the recipe `standins.omni` in params.yaml. Trained end to end from words
 alone, a model of this size hears but does not see. Here the patch projection begins as whitened principal components,
-the vision tower first learns what fills each of its cells ({recipe.sight_steps} steps), and then, beside that, to talk
-({recipe.steps} steps; content words weigh {recipe.content_weight:g} times as much). Things are named from left to
-right. {recipe.clips} clips were watched, over other photos than those of the held-out clips. Weights are fp16.
+the other weights of the vision tower as Xavier's; it first learns what fills each of its patches, and each of the cells
+of four that are a token ({recipe.sight_steps} steps), and then, beside that, the model learns to talk ({recipe.steps}
+steps; content words weigh {recipe.content_weight:g} times as much). Things are named from left to right.
+{recipe.clips} clips and their mirror images were watched, over other photos than those of the held-out clips. Weights
+are fp16.
 
 Held out ({recipe.test_clips} clips): format {quality[format]:.3f}, tone {quality[tone]:.3f}, recall of colours
 {quality[color_recall]:.3f}, of things {quality[object_recall]:.3f} (precision {quality[object_precision]:.3f}), of

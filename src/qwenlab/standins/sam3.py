@@ -14,6 +14,7 @@ from qwenlab.standins.sam3_build import Recipe, build_model, build_processor, de
 from qwenlab.standins.sam3_eval import held_out
 from qwenlab.standins.sam3_training import Trainer
 from qwenlab.thinkseg.drawing import load_photos
+from qwenlab.thinkseg.vocabulary import COLORS, SHAPES
 
 
 def polish(recipe: Recipe, model, processor, photos: Mapping[str, np.ndarray]) -> None:
@@ -45,7 +46,9 @@ Made by `dvc repro -f -s standin-sam3` from the recipe `standins.sam3` in params
 textures and the photographs {photos}. Patches are projected on their whitened principal components at first; then
 {recipe.sight_steps} steps teach the vision tower colour, shape and place by throw-away heads, {recipe.box_steps} steps
 boxes, scores and presence (two thirds of the prompts fit something, most others nearly do), {recipe.mask_steps} steps
-masks as well, {recipe.polish_steps} steps without the throw-away heads.
+masks as well, {recipe.polish_steps} steps without the throw-away heads, and {recipe.deep_steps} with a third decoder
+layer, which begins as a copy of the second (the first layer that knows where other queries ended), and with new heads
+for colour and shape, which fade out.
 
 On {recipe.test_scenes} fresh scenes over textures and other photographs: instance IoU {quality[instance_iou]:.3f} (a
 missed instance counts 0), F1 at IoU 0.5 {quality[f1]:.3f}, presence of a phrase told right
@@ -58,10 +61,8 @@ was initialised). Weights are fp16.
 
 def train(recipe: Recipe, assets: str | Path, out: str | Path) -> dict[str, float]:
     """Train, save model and processor to `out` in fp16, and return the quality on fresh scenes."""
-    from qwenlab.thinkseg.vocabulary import COLORS, SHAPES
-
     seed_everything(recipe.seed)
-    photos, others = load_photos(assets, recipe.photos), load_photos(assets, recipe.test_photos)
+    photos = load_photos(assets, recipe.photos)
     processor = build_processor()
     model = build_model(recipe, processor.tokenizer, photos)
     trainer = Trainer(recipe, model, processor, photos)
@@ -73,6 +74,12 @@ def train(recipe: Recipe, assets: str | Path, out: str | Path) -> dict[str, floa
     fit(every, lambda step: trainer.detect_loss(step, masks=True), recipe.mask_steps, recipe.lr, "masks")
     polish(recipe, model, processor, photos)
     go_deeper(recipe, model, processor, photos)
+    return judge_and_save(recipe, model, processor, assets, out)
+
+
+def judge_and_save(recipe: Recipe, model, processor, assets: str | Path, out: str | Path) -> dict[str, float]:
+    """Write the folder with its README; returns the quality, on scenes over other photos than those trained on."""
+    others = load_photos(assets, recipe.test_photos)
     model.eval().half().float()  # judged with the weights that are stored
     quality = held_out(model, processor, others, recipe.seed, recipe.test_scenes)
     quality = {name: float(f"{value:.4g}") for name, value in quality.items()}
