@@ -1,4 +1,7 @@
-"""Make the SAM3 stand-in: a tiny, unmodified `Sam3Model` with its processor. Run: dvc repro -f -s standin-sam3."""
+"""Make the SAM3 stand-in: a tiny, unmodified `Sam3Model` with its processor. Run: dvc repro -f -s standin-sam3.
+
+About 24 minutes on two free cores (by the times of its steps; the stored weights were made in three sittings).
+"""
 
 from collections.abc import Mapping
 from functools import partial
@@ -40,15 +43,16 @@ README = """# Stand-in for facebook/sam3 (segmentation by a phrase)
 
 A tiny, unmodified `Sam3Model` ({millions:.2f} M parameters, {recipe.hidden} wide, pictures of 64 px) with its
 `Sam3Processor`, loaded by `from_pretrained`. It stands for the published checkpoint where none can be had, so that
-the same code runs on a laptop. It knows 18 phrases: a colour ({colors}) and a shape ({shapes}).
+the same code runs on a laptop. It knows 18 phrases: a colour ({colors}) and a shape
+({shapes}).
 
 Made by `dvc repro -f -s standin-sam3` from the recipe `standins.sam3` in params.yaml, on scenes drawn on the fly over
-textures and the photographs {photos}. Patches are projected on their whitened principal components at first; then
-{recipe.sight_steps} steps teach the vision tower colour, shape and place by throw-away heads, {recipe.box_steps} steps
-boxes, scores and presence (two thirds of the prompts fit something, most others nearly do), {recipe.mask_steps} steps
-masks as well, {recipe.polish_steps} steps without the throw-away heads, and {recipe.deep_steps} with a third decoder
-layer, which begins as a copy of the second (the first layer that knows where other queries ended), and with new heads
-for colour and shape, which fade out.
+textures and the photographs {photos}.
+Patches are projected on their whitened principal components at first; then {recipe.sight_steps} steps teach the vision
+tower colour, shape and place by throw-away heads, {recipe.box_steps} steps boxes, scores and presence (two thirds of
+the prompts fit something, most others nearly do), {recipe.mask_steps} steps masks as well, {recipe.polish_steps} steps
+without the throw-away heads, and {recipe.deep_steps} with a third decoder layer, which begins as a copy of the second
+(the first layer that knows where other queries ended), and with new heads for colour and shape, which fade out.
 
 On {recipe.test_scenes} fresh scenes over textures and other photographs: instance IoU {quality[instance_iou]:.3f} (a
 missed instance counts 0), F1 at IoU 0.5 {quality[f1]:.3f}, presence of a phrase told right
