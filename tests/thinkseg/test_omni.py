@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from qwenlab.core.errors import UserError
+from qwenlab.core.io import read_json
 from qwenlab.thinkseg.clips import make_clip, write_clip
 from qwenlab.thinkseg.omni import OmniThinker, Thinker, sampled
 from qwenlab.thinkseg.omni_prompt import OPENING, chat_text
@@ -185,3 +186,13 @@ def test_the_full_thinker_has_the_published_shapes():
     assert model.model.audio_tower.conv1.weight.shape == (1280, 128, 3)
     assert model.model.visual.patch_embed.proj.weight.shape == (1280, 3, 2, 14, 14)
     assert 8e9 < sum(p.numel() for p in model.parameters()) < 10e9
+
+
+def test_the_stored_stand_in_is_small_and_its_readme_says_what_was_measured(root):
+    folder = root / "data/standins/omni"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 8e6
+    stored, words = read_json(root / "metrics/standins/omni.json"), (folder / "README.md").read_text()
+    assert stored["format"] >= 0.95 and stored["tone"] >= 0.95
+    assert stored["color_recall"] >= 0.9 and stored["object_recall"] >= 0.8
+    for name in ("color_recall", "object_recall", "object_precision", "attribute_recall"):
+        assert f"{stored[name]:.3f}" in words
