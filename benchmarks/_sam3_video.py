@@ -15,12 +15,12 @@ def build(folder: str | Path) -> Path:
     from transformers import Sam3VideoConfig, Sam3VideoModel, Sam3VideoProcessor
     from transformers.models.sam2_video.video_processing_sam2_video import Sam2VideoVideoProcessor
 
-    from qwenlab.standins.sam3 import Recipe, build_config, build_processor
+    from qwenlab.standins.sam3_build import Recipe, build_config, build_processor
 
     torch.manual_seed(0)
     recipe = Recipe(
         seed=0, hidden=WIDTH, patch=PATCH, vision_layers=2, queries=6, sight_steps=0, sight_lr=0, box_steps=0,
-        mask_steps=0, polish_steps=0, polish_lr=0,
+        mask_steps=0, polish_steps=0, polish_lr=0, deep_steps=0,
         lr=0, batch=0, prompts=0, present=0, photos=[], test_photos=[], test_scenes=0,
     )  # fmt: skip
     images = build_processor()

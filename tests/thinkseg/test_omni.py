@@ -5,13 +5,16 @@ import pytest
 import torch
 
 from qwenlab.core.errors import UserError
+from qwenlab.core.io import read_json
 from qwenlab.thinkseg.clips import make_clip, write_clip
 from qwenlab.thinkseg.omni import OmniThinker, Thinker, sampled
 from qwenlab.thinkseg.omni_prompt import OPENING, chat_text
 from qwenlab.thinkseg.records import Record
 from qwenlab.thinkseg.sound import read_sound
 from qwenlab.thinkseg.video import write_video
+from qwenlab.thinkseg.vocabulary import MOTIONS
 
+OTHER = {"left": "right", "right": "left"}
 THINKER = Thinker(
     model="none", device="cpu", dtype="float32", processes=1, splits=["test"], batch=2, max_new_tokens=6, fps=2.0,
     max_frames=16, pixels=4096,
@@ -120,6 +123,41 @@ def test_dense_labels_say_what_fills_a_cell():
     assert colors and colors <= {thing.color for thing in clip.things}
 
 
+def test_a_mirrored_clip_is_what_its_mirrored_frames_show():
+    from qwenlab.standins.omni_data import HEADS, mirrored, watch
+
+    clip = watch("crowd", 3, 1, {}, 16)
+    turned = mirrored(clip)
+    assert np.array_equal(turned.frames, clip.frames[:, :, ::-1])
+    assert sorted(t.color for t in turned.things) == sorted(t.color for t in clip.things)
+    assert [t.color for t in turned.things] == [t.color for t in clip.things][::-1]
+    motion = list(HEADS).index("motion")
+    for one, other, side in ((clip.labels, turned.labels, 4), (clip.fine, turned.fine, 8)):
+        one, other = (labels.reshape(4, 3, side, side) for labels in (one, other))
+        assert np.array_equal(one[0], other[0, :, :, ::-1])
+        swapped = {0: 0, **{1 + i: 1 + MOTIONS.index(OTHER.get(m, m)) for i, m in enumerate(MOTIONS)}}
+        assert np.array_equal(np.vectorize(swapped.get)(one[motion]), other[motion, :, :, ::-1])
+    again = mirrored(turned)
+    assert again.things == clip.things and np.array_equal(again.fine, clip.fine)
+
+
+def test_patch_labels_come_in_the_order_of_the_vision_towers_patches(watching):
+    """The patch projection's inputs, averaged, and the labels must speak of the same places."""
+    clip = watching.clips[0]
+    marked = torch.zeros_like(watching.frames[:1])
+    place = np.argwhere(clip.fine[0, 0].reshape(8, 8))[0]
+    y, x = (int(value) * 8 for value in place)
+    marked[:, :, y : y + 8, x : x + 8] = 255
+    kept, watching.frames = watching.frames, marked
+    try:
+        bright = watching.pixels(np.array([0]))[:64].mean(1)
+    finally:
+        watching.frames = kept
+    assert watching.fine[0, 0, 0, int(bright.argmax())] == clip.fine[0, 0].reshape(8, 8)[tuple(place)] > 0
+    window = watching.model.config.vision_config.window_size
+    assert window >= 64  # one window: patches are not put in another order
+
+
 def test_the_loss_falls_on_one_batch(watching):
     torch.manual_seed(0)
     picked = np.arange(2)
@@ -148,3 +186,13 @@ def test_the_full_thinker_has_the_published_shapes():
     assert model.model.audio_tower.conv1.weight.shape == (1280, 128, 3)
     assert model.model.visual.patch_embed.proj.weight.shape == (1280, 3, 2, 14, 14)
     assert 8e9 < sum(p.numel() for p in model.parameters()) < 10e9
+
+
+def test_the_stored_stand_in_is_small_and_its_readme_says_what_was_measured(root):
+    folder = root / "data/standins/omni"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 8e6
+    stored, words = read_json(root / "metrics/standins/omni.json"), (folder / "README.md").read_text()
+    assert stored["format"] >= 0.95 and stored["tone"] >= 0.95
+    assert stored["color_recall"] >= 0.9 and stored["object_recall"] >= 0.8
+    for name in ("color_recall", "object_recall", "object_precision", "attribute_recall"):
+        assert f"{stored[name]:.3f}" in words

@@ -11,7 +11,7 @@ from qwenlab.thinkseg import rle
 from qwenlab.thinkseg.clips import make_clip, read_truth, write_clip
 from qwenlab.thinkseg.records import Record
 from qwenlab.thinkseg.segment import ObjectTrack, Segmentation
-from qwenlab.thinkseg.segment_eval import absent_phrases, judge, phrases_by_clip, summary
+from qwenlab.thinkseg.segment_eval import absent_phrases, ask, judge, phrases_by_clip, summary
 from qwenlab.thinkseg.video import video_info
 
 
@@ -112,3 +112,21 @@ def test_means_are_over_things_not_over_clips():
     numbers = summary(rows)
     assert numbers["jf"] == 0.25 and numbers["jf_by_source"] == {"crowd": 0.0, "drift": 1.0}
     assert numbers["id_switches_per_track"] == 0.5 and numbers["false_tracks_per_clip"] == 0.5
+
+
+def test_a_phrase_that_sam3_cannot_take_finds_nothing_and_the_others_are_segmented(root):
+    from types import SimpleNamespace
+
+    from transformers import AutoTokenizer
+
+    from qwenlab.thinkseg.segment import Segmenter
+
+    asked = []
+    tokenizer = AutoTokenizer.from_pretrained(root / "data/standins/sam3")
+    segmenter = Segmenter(SimpleNamespace(processor=SimpleNamespace(tokenizer=tokenizer)))
+    segmenter.segment = lambda video, phrases: asked.append((video, phrases)) or "masks"
+    record = SimpleNamespace(video="v.mp4")
+    assert ask(segmenter, record, ["red circle", "a sentence about a circle " * 4, " "]) == "masks"
+    assert asked == [("v.mp4", ["red circle"])]
+    assert ask(segmenter, record, ["a sentence about a circle " * 4]) is None
+    assert ask(segmenter, record, []) is None

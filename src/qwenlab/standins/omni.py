@@ -3,9 +3,9 @@
 Run: dvc repro -f -s standin-omni (about 20 minutes).
 
 Trained end to end from words alone, a model of this size hears but does not see (colour recall .53). What made it see:
-a patch projection that begins as the whitened principal components of patches, a warm-up in which each token of the
-vision tower says what fills its cell, things in an order that can be seen (left to right), and a loss that weighs
-content words more. Fixed phrases are single tokens.
+a patch projection that begins as the whitened principal components of patches; Xavier's weights in the vision tower; a
+warm-up in which each patch, and each token of four patches, says what fills it; mirror images; things in an order that
+can be seen (left to right); and a loss that weighs content words more. Fixed phrases are single tokens.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from qwenlab.core.seeding import seed_everything
 from qwenlab.core.tokenizer import train_tokenizer
 from qwenlab.standins.looking_back import look_back
 from qwenlab.standins.loop import fit
-from qwenlab.standins.omni_data import Watched, content_words, patches, phrase_tokens, talk, watch_many
+from qwenlab.standins.omni_data import Watched, content_words, mirrored, patches, phrase_tokens, talk, watch_many
 from qwenlab.standins.omni_watching import SPECIAL, Recipe, Watching, held_out_quality, sight_accuracy
 
 
@@ -63,7 +63,7 @@ def build_model(recipe: Recipe, processor):
         vision_config={
             "depth": recipe.vision_layers, "hidden_size": recipe.vision_hidden, "num_heads": 4,
             "intermediate_size": 4 * recipe.vision_hidden, "patch_size": recipe.patch, "temporal_patch_size": 2,
-            "spatial_merge_size": 2, "window_size": 4 * recipe.patch, "out_hidden_size": recipe.hidden,
+            "spatial_merge_size": 2, "window_size": 64, "out_hidden_size": recipe.hidden,
             "fullatt_block_indexes": list(range(recipe.vision_layers)),
         },
         text_config={
@@ -81,6 +81,10 @@ def build_model(recipe: Recipe, processor):
     )  # fmt: skip
     model = Qwen2_5OmniThinkerForConditionalGeneration(config)
     look_back(model.model.language_model)
+    for module in model.model.visual.modules():  # the library's 0.02 is too little to tell patches apart at this width
+        if isinstance(module, torch.nn.Linear):
+            torch.nn.init.xavier_uniform_(module.weight)
+            torch.nn.init.zeros_(module.bias)
     return model
 
 
@@ -92,7 +96,7 @@ def whiten(model, frames: torch.Tensor, recipe: Recipe, processor) -> None:
     top = vectors[:, -recipe.vision_hidden :].T / (values[-recipe.vision_hidden :].clamp_min(1e-4) ** 0.5)[:, None]
     weight = model.model.visual.patch_embed.proj.weight
     with torch.no_grad():
-        weight.copy_((0.3 * top).float().reshape(weight.shape))
+        weight.copy_(top.float().reshape(weight.shape))
 
 
 README = """# Stand-in for PhilipC/HumanOmniV2 (the thinker of thinkseg)
@@ -104,9 +108,11 @@ laptop: it watches 64 px clips of moving shapes at two frames a second, listens 
 
 Made by `dvc repro -f -s standin-omni` from the recipe `standins.omni` in params.yaml. Trained end to end from words
 alone, a model of this size hears but does not see. Here the patch projection begins as whitened principal components,
-the vision tower first learns what fills each of its cells ({recipe.sight_steps} steps), and then, beside that, to talk
-({recipe.steps} steps; content words weigh {recipe.content_weight:g} times as much). Things are named from left to
-right. {recipe.clips} clips were watched, over other photos than those of the held-out clips. Weights are fp16.
+the other weights of the vision tower as Xavier's; it first learns what fills each of its patches, and each of the cells
+of four that are a token ({recipe.sight_steps} steps), and then, beside that, the model learns to talk ({recipe.steps}
+steps; content words weigh {recipe.content_weight:g} times as much). Things are named from left to right.
+{recipe.clips} clips and their mirror images were watched, over other photos than those of the held-out clips. Weights
+are fp16.
 
 Held out ({recipe.test_clips} clips): format {quality[format]:.3f}, tone {quality[tone]:.3f}, recall of colours
 {quality[color_recall]:.3f}, of things {quality[object_recall]:.3f} (precision {quality[object_precision]:.3f}), of
@@ -119,6 +125,7 @@ def train(recipe: Recipe, assets: str | Path, out: str | Path) -> dict[str, floa
     seed_everything(recipe.seed)
     cell = 2 * recipe.patch
     clips = watch_many(recipe.clips, recipe.seed + 1000, assets, recipe.photos, cell)
+    clips += [mirrored(clip) for clip in clips]
     processor = build_processor(recipe, clips)
     model = build_model(recipe, processor)
     watching = Watching(recipe, model, processor, clips)

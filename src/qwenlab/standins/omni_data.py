@@ -3,7 +3,7 @@
 Its pictures stand over other photos than the clips of the pipeline, and come from another seed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,13 @@ HEADS = {"color": COLORS, "category": SHAPES, "size": SIZES, "motion": MOTIONS} 
 
 @dataclass(frozen=True)
 class Watched:
-    """One clip as it is seen: frames uint8 `[6, 64, 64, 3]`, labels `[4, 3, cells]` (see `dense_labels`)."""
+    """One clip as it is seen: frames uint8 `[6, 64, 64, 3]`, labels of cells `[4, 3, cells]` and of the four patches
+    of each, `[4, 3, 4 * cells]` (see `dense_labels`)."""
 
     frames: np.ndarray
     sound: np.ndarray
     labels: np.ndarray
+    fine: np.ndarray
     things: tuple[Thing, ...]
     tone: str
 
@@ -59,7 +61,26 @@ def dense_labels(clip: Clip, cell: int) -> np.ndarray:
 def watch(source: str, seed: int, index: int, photos: dict[str, np.ndarray], cell: int) -> Watched:
     """One clip, drawn and reduced to what the model sees and hears."""
     clip = make_clip(source, seed, index, photos)
-    return Watched(clip.frames[::STEP], clip.sound, dense_labels(clip, cell), in_order(clip), clip.tone)
+    fine = dense_labels(clip, cell // 2)
+    return Watched(clip.frames[::STEP], clip.sound, dense_labels(clip, cell), fine, in_order(clip), clip.tone)
+
+
+def mirrored(clip: Watched) -> Watched:
+    """The same clip with left and right exchanged, in pictures and in words."""
+    other = {"left": "right", "right": "left"}
+    things = tuple(
+        replace(thing, motion=other.get(thing.motion, thing.motion), position=other.get(thing.position, thing.position))
+        for thing in reversed(clip.things)
+    )
+    motion, names = list(HEADS).index("motion"), ["", *MOTIONS]
+    turned = np.array([names.index(other.get(name, name)) for name in names])
+
+    def flipped(labels: np.ndarray) -> np.ndarray:
+        side = int(labels.shape[-1] ** 0.5)
+        labels = labels.reshape(*labels.shape[:2], side, side)[..., ::-1].reshape(labels.shape)
+        return np.concatenate([labels[:motion], turned[labels[motion]][None], labels[motion + 1 :]])
+
+    return Watched(clip.frames[:, :, ::-1], clip.sound, flipped(clip.labels), flipped(clip.fine), things, clip.tone)
 
 
 def watch_many(count: int, seed: int, assets: str | Path, photos: list[str], cell: int) -> list[Watched]:

@@ -53,6 +53,10 @@ class Watching:
         self.rng = np.random.default_rng(recipe.seed + 5)
         self.frames = torch.from_numpy(np.stack([clip.frames for clip in clips]))
         self.labels = torch.from_numpy(np.stack([clip.labels for clip in clips]))
+        side = 64 // recipe.patch
+        # Patches come in the order of the cells that they are merged to, 2 x 2 at a time.
+        order = np.arange(side * side).reshape(side // 2, 2, side // 2, 2).transpose(0, 2, 1, 3).ravel()
+        self.fine = torch.from_numpy(np.stack([clip.fine for clip in clips])[..., order])
         features = [
             processor.feature_extractor(
                 [clip.sound for clip in clips[start : start + 200]], sampling_rate=16000, return_tensors="pt",
@@ -62,7 +66,11 @@ class Watching:
         self.mels = torch.cat([one["input_features"] for one in features])
         self.mel_mask = torch.cat([one["attention_mask"] for one in features])
         self.heads = torch.nn.ModuleDict(
-            {name: torch.nn.Linear(recipe.hidden, len(words) + 1) for name, words in HEADS.items()}
+            {
+                name + part: torch.nn.Linear(width, len(words) + 1)
+                for part, width in (("", recipe.hidden), ("_patch", recipe.vision_hidden))
+                for name, words in HEADS.items()
+            }
         )
         weights = torch.ones(len(processor.tokenizer))
         heavy = [*content_words(), *phrase_tokens()[-16:], *"ABCD"]
@@ -70,7 +78,6 @@ class Watching:
             ids = processor.tokenizer(word)["input_ids"]
             weights[ids[-1]] = recipe.content_weight
         self.weights = weights
-        side = 64 // recipe.patch
         self.grid = [3, side, side]
 
     def pick(self) -> np.ndarray:
@@ -82,20 +89,29 @@ class Watching:
         video = self.processor.video_processor
         return patches(self.frames[picked], self.recipe.patch, video.image_mean, video.image_std)
 
-    def dense(self, tokens: torch.Tensor, picked: np.ndarray) -> torch.Tensor:
-        """Loss of saying what fills each cell; tokens `[B * cells, H]`. Empty cells weigh less, there are many."""
-        labels = self.labels[picked].permute(1, 0, 2, 3).reshape(len(HEADS), -1)
+    def dense(self, seen: tuple[torch.Tensor, torch.Tensor], picked: np.ndarray) -> torch.Tensor:
+        """Loss of saying what fills each cell and each patch. Empty ones weigh less, there are many.
+
+        Args:
+            seen: by the vision tower, tokens of cells `[B * cells, H]` and states of patches `[4 * B * cells, V]`.
+        """
         total = torch.zeros(())
-        for (name, words), wanted in zip(HEADS.items(), labels, strict=True):
-            weight = torch.ones(len(words) + 1)
-            weight[0] = 0.3
-            total = total + F.cross_entropy(self.heads[name](tokens), wanted, weight=weight)
+        for part, states, every in (
+            ("", seen[0], self.labels),
+            ("_patch", seen[1], self.fine),
+        ):
+            labels = every[picked].permute(1, 0, 2, 3).reshape(len(HEADS), -1)
+            for (name, words), wanted in zip(HEADS.items(), labels, strict=True):
+                weight = torch.ones(len(words) + 1)
+                weight[0] = 0.3
+                total = total + F.cross_entropy(self.heads[name + part](states), wanted, weight=weight)
         return total / len(HEADS)
 
-    def see(self, picked: np.ndarray) -> torch.Tensor:
-        """Tokens `[B * cells, H]` of the vision tower."""
+    def see(self, picked: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens of cells and states of patches of the vision tower."""
         grid = torch.tensor([self.grid] * len(picked))
-        return self.model.model.visual(self.pixels(picked), grid_thw=grid).pooler_output
+        seen = self.model.model.visual(self.pixels(picked), grid_thw=grid)
+        return seen.pooler_output, seen.last_hidden_state
 
     def sight(self, _: int) -> torch.Tensor:
         """Loss of the warm-up."""
@@ -134,8 +150,10 @@ class Watching:
         """Weighted cross-entropy of the answer, and the dense loss beside it."""
         picked = self.pick()
         inputs, labels = self.inputs(picked, [talk(self.clips[index], self.rng) for index in picked])
-        seen: list[torch.Tensor] = []
-        hook = self.model.model.visual.register_forward_hook(lambda _m, _i, out: seen.append(out.pooler_output))
+        seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+        hook = self.model.model.visual.register_forward_hook(
+            lambda _m, _i, out: seen.append((out.pooler_output, out.last_hidden_state))
+        )
         logits = self.model(pixel_values_videos=self.pixels(picked), **inputs).logits
         hook.remove()
         said, wanted = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
@@ -150,7 +168,7 @@ class Watching:
 def sight_accuracy(watching: Watching, count: int = 300) -> dict[str, float]:
     """Share of filled cells whose colour, shape, size and motion are told right."""
     picked = np.arange(min(count, len(watching.clips)))
-    tokens = watching.see(picked)
+    tokens = watching.see(picked)[0]
     labels = watching.labels[picked].permute(1, 0, 2, 3).reshape(len(HEADS), -1)
     there = labels[0] > 0
     return {

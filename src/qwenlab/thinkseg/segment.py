@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from qwenlab.core.errors import UserError
 from qwenlab.core.io import atomic_path, make_dir, write_json
 from qwenlab.thinkseg import rle
 from qwenlab.thinkseg.overlay import color_of, overlay
@@ -104,6 +105,14 @@ class Segmenter:
     def load(cls, params: Sam3Params) -> "Segmenter":
         """Load the model (see `load_segmenter` for errors)."""
         return cls(load_segmenter(params))
+
+    def takes(self, phrase: str) -> bool:
+        """Whether SAM3 can be asked for a phrase: it has words, and no more of them than the text encoder takes."""
+        try:
+            clean_phrases([phrase], self.backend.processor.tokenizer)
+        except UserError:
+            return False
+        return True
 
     def segment(
         self,

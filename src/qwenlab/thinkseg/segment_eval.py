@@ -74,6 +74,15 @@ def phrases_by_clip(arm: str, records: Sequence[Record], truths: Mapping[str, Tr
     return by_seed
 
 
+def ask(segmenter: Segmenter, record: Record, phrases: Sequence[str]) -> Segmentation | None:
+    """Segment a clip by the phrases that SAM3 takes; None when there is none.
+
+    A summary of a weak model may have a phrase that is a whole sentence: it finds nothing, and must not end the run.
+    """
+    usable = [phrase for phrase in phrases if segmenter.takes(phrase)]
+    return segmenter.segment(record.video, usable) if usable else None
+
+
 def judge(result: Segmentation | None, truth: Truth) -> Judged:
     """Scores of one clip; without phrases nothing was found."""
     count, _, *shape = truth.masks.shape
@@ -142,7 +151,8 @@ def counts(segmenter: Segmenter, records: Sequence[Record], by_seed: Mapping[int
     rows = []
     for seed, own in sorted(by_seed.items()):
         for record in records:
-            found = segmenter.segment(record.video, own[record.id]).statistics() if own[record.id] else {}
+            segmented = ask(segmenter, record, own[record.id])
+            found = segmented.statistics() if segmented else {}
             share = found["frames_with_masks"] / found["frames"] if found else 0.0
             row = {"seed": seed, "id": record.id, "source": record.source, "phrases": "; ".join(own[record.id])}
             rows.append({**row, "objects": found.get("objects", 0), "masked_frames": share})
@@ -180,7 +190,7 @@ def run(
                 phrases = own[record.id]
                 key = (record.id, *phrases)
                 if key not in judged:
-                    found = segmenter.segment(record.video, phrases) if phrases else None
+                    found = ask(segmenter, record, phrases)
                     judged[key] = judge(found, truths[record.id])
                 rows.append(_row(seed, record, judged[key], phrases))
                 bar.advance(task)

@@ -140,8 +140,9 @@ def write_video(
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
                 stream.height, stream.width = pixels.shape[:2]
                 stream.pix_fmt = "yuv420p"
-                # One thread: with more, the bits depend on the number of cores of the machine.
-                stream.options = {"crf": str(crf), "threads": "1"}
+                # One thread: with more, the bits depend on the number of cores of the machine. And no macroblock
+                # tree: x264's, on small pictures, reads memory that it never wrote, so two runs differed.
+                stream.options = {"crf": str(crf), "threads": "1", "x264-params": "mbtree=0"}
                 if sound is not None:
                     voice = container.add_stream("aac", rate=rate, layout="mono")
                 elif sound_of is not None and video_info(sound_of).has_sound:
