@@ -155,4 +155,4 @@ class Samples:
     def batch(self, count: int) -> list[tuple[str, str]]:
         """`count` pairs of all kinds, lists most often."""
         kinds = (self.listing, self.thinking, self.as_json, self.reading, self.repeat)
-        return [kinds[kind]() for kind in self.rng.choice(5, count, p=[0.55, 0.05, 0.15, 0.15, 0.1])]
+        return [kinds[kind]() for kind in self.rng.choice(5, count, p=[0.63, 0.02, 0.12, 0.15, 0.08])]
