@@ -15,7 +15,8 @@ from qwenlab.core.progress import progress
 def optimisers(model: torch.nn.Module, lr: float, muon_lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices between hidden states, AdamW for embeddings, biases and norms."""
     embeddings = {id(p) for part in model.modules() if isinstance(part, torch.nn.Embedding) for p in part.parameters()}
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for weight in model.parameters():
         (matrices if weight.ndim == 2 and id(weight) not in embeddings else others).append(weight)
     return [
