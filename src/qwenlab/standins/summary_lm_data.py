@@ -71,13 +71,13 @@ class Samples:
                     "at", "the", "tone", "feels", "starts", "answer", "question", "staying", "in")  # fmt: skip
         return [self.one(language) for _ in range(count)]
 
-    def scene(self) -> tuple[tuple[Thing, ...], str, str]:
-        """(things, tone, a thinking about them)."""
+    def scene(self) -> tuple[tuple[Thing, ...], str, str, Thing]:
+        """(things, tone, a thinking about them, what it is about)."""
         things, tone = random_things(self.rng)
         question, asked = ask(things, tone, self.rng)
         if self.rng.random() < 0.25:
-            return things, tone, plain(things, tone, question, asked)
-        return things, tone, think(things, tone, question, asked, self.rng)
+            return things, tone, plain(things, tone, question, asked), things[asked]
+        return things, tone, think(things, tone, question, asked, self.rng), things[asked]
 
     def repeat(self) -> tuple[str, str]:
         """A sequence to repeat: words in any order, or sentences about things."""
@@ -108,7 +108,7 @@ class Samples:
 
     def reading(self) -> tuple[str, str]:
         """A thinking, and short questions about it with their answers."""
-        things, tone, text = self.scene()
+        things, tone, text, _ = self.scene()
         asked = []
         for _ in range(5):
             thing = things[self.rng.integers(len(things))]
@@ -134,7 +134,7 @@ class Samples:
         Never more than three of a thing's five facts: which belong together has to be found out, a whole thing in a
         summary's words does not occur.
         """
-        things, _, text = self.scene()
+        things, _, text, _ = self.scene()
         asks, answers = [], []
         for _ in range(int(self.rng.integers(2, 5))):
             about = things[self.rng.integers(len(things))].phrase
@@ -152,7 +152,30 @@ class Samples:
         ask = " ".join(asks)
         return (f"{ask}\n{text}" if self.rng.random() < 0.7 else f"{text}\n{ask}"), "\n".join(answers)
 
+    def telling(self) -> tuple[str, str]:
+        """As `listing`, but what tells things apart mostly comes first: "small red, on the left; large blue, ..."."""
+        things, _, text, asked = self.scene()
+        first = [one for one in things if one.phrase == asked.phrase]
+        others = [one for one in things if one.phrase != asked.phrase]
+        between, behind = LAYOUTS[self.rng.integers(len(LAYOUTS))]
+        asks, answers = [], []
+        for _ in range(int(self.rng.integers(2, 5))):
+            whom, rows = ("what is asked about and then the others", first + others)
+            if self.rng.random() < 0.3:
+                whom, rows = "each thing", list(things)
+            names = ["size", "color"] if self.rng.random() < 0.75 else ["color", "kind"]
+            names.append(self.one([name for name in FACTS if name not in names]))
+            asks.append(f"Of {whom} list {between.join(names)}{behind}")
+            answers.append(behind.join(between.join(FACTS[name](one) for name in names) for one in rows))
+        ask = " ".join(asks)
+        return (f"{ask}\n{text}" if self.rng.random() < 0.7 else f"{text}\n{ask}"), "\n".join(answers)
+
     def batch(self, count: int) -> list[tuple[str, str]]:
         """`count` pairs of all kinds, lists most often."""
         kinds = (self.listing, self.thinking, self.as_json, self.reading, self.repeat)
         return [kinds[kind]() for kind in self.rng.choice(5, count, p=[0.63, 0.02, 0.12, 0.15, 0.08])]
+
+    def later_batch(self, count: int) -> list[tuple[str, str]]:
+        """`count` pairs for the last part of training: `telling` most often."""
+        kinds = (self.telling, self.as_json, self.reading, self.repeat)
+        return [kinds[kind]() for kind in self.rng.choice(4, count, p=[0.8, 0.08, 0.06, 0.06])]
