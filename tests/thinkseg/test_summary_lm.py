@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import torch
 
@@ -45,6 +46,25 @@ def test_a_sequence_to_repeat_is_repeated_and_only_the_copy_has_labels():
     length = len(learned) + 1  # the first token of the copy cannot be known
     assert torch.equal(ids[:, :length], ids[:, -length:])
     assert torch.equal(labels[:, learned], ids[:, learned])
+
+
+def test_a_part_of_the_training_that_is_done_is_not_redone(tmp_path):
+    from qwenlab.standins.summary_lm import Recipe, build_model, build_tokenizer, teach
+
+    recipe = Recipe(
+        seed=0, hidden=32, layers=2, heads=4, mlp=32, vocab=300, steps=1, later_steps=1, later_lr=0.001,
+        later_muon_lr=0.001, batch=4, lr=0.001, muon_lr=0.001, copy_steps=1, repeats=0.25, repeat_length=12,
+    )  # fmt: skip
+    tokenizer = build_tokenizer(recipe)
+    models = []
+    for _ in range(2):
+        torch.manual_seed(len(models))  # the second model begins with other weights, but goes on from the first part
+        model = build_model(recipe, tokenizer)
+        teach(recipe, model, tokenizer, tmp_path)
+        models.append(model)
+        shutil.rmtree(tmp_path / "second")
+    for name, weight in models[0].state_dict().items():
+        assert torch.equal(weight, models[1].state_dict()[name]), name
 
 
 def test_a_head_that_looks_back_does():
