@@ -12,7 +12,7 @@ STANDIN_PLUMBING = {
     f"src/qwenlab/{name}.py"
     for name in (
         "core/assets", "core/backbones", "core/errors", "core/image_conditioning", "core/io", "core/media",
-        "core/params", "core/progress", "core/seeding",
+        "core/params", "core/progress", "core/resume", "core/seeding",
     )
 }  # fmt: skip
 

@@ -69,6 +69,10 @@ def test_a_phrase_must_be_made_from_a_listed_thing():
     assert "not made from a listed thing" in problem(sam3_phrases=["green car"])
 
 
+def test_a_phrase_that_stands_there_twice_is_refused():
+    assert "stands there twice" in problem(sam3_phrases=["brown sofa", "Brown  sofa"])
+
+
 def test_two_key_points_are_too_few():
     assert "key_points" in problem(key_points=["one point", "two points"])
 

@@ -16,8 +16,8 @@ model SAM3. Answer with one JSON object and nothing else:
 
 Rules:
 1. Categories are standard plain nouns: person, car, table, sofa, lamp; never "the man" or "someone".
-2. Every appearance says what can be seen: size, color, clothing, then place and movement. It is concrete and longer \
-than five letters.
+2. Every appearance says what can be seen, set off by commas: color first, then size, clothing, place and movement. \
+It is concrete and longer than five letters.
 3. primary holds what the question is about, people with their looks, and what they use; secondary holds the scene and \
 the background.
 4. One to three primary things, at most three secondary ones, at most four in all. Only things that the thinking says \

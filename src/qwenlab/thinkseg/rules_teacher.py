@@ -47,7 +47,7 @@ def summarise(text: str) -> Summary:
         raise ValueError("the thinking names no thing, or not what the question is about")
     entities = [
         (f"{w['color']} {w['category']}",
-         Entity(category=w["category"], appearance=f"{w['size']} {w['color']}, {w['place']}, {w['moving']}"))
+         Entity(category=w["category"], appearance=f"{w['color']}, {w['size']}, {w['place']}, {w['moving']}"))
         for w in things[:4]
     ]  # fmt: skip
     primary = [entity for phrase, entity in entities if phrase == about][:3] or [entities[0][1]]

@@ -5,21 +5,19 @@ epoch the validation loss; the best checkpoint is kept, and training stops after
 one. Saved as a PEFT adapter with its tokenizer left to the base model.
 """
 
-import shutil
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from pydantic import Field
 
 from qwenlab.core.errors import UserError
-from qwenlab.core.io import atomic_dir, make_dir, write_json
-from qwenlab.core.launch import launched, main_process
+from qwenlab.core.io import atomic_dir, write_json
+from qwenlab.core.launch import main_process
 from qwenlab.core.params import Params
-from qwenlab.core.resume import fingerprint, stamp, stamped
+from qwenlab.core.resume import fingerprint, stamp
+from qwenlab.core.seed_runs import SeedRuns, last_checkpoint
 from qwenlab.core.seeding import seed_everything
 from qwenlab.thinkseg.records import read_rows
 from qwenlab.thinkseg.trainset import INSTRUCTION
@@ -174,7 +172,7 @@ def train_seed(params: Student, runtime: StudentRuntime, train: list[dict], vali
     model = add_lora(model, params.lora)
     data = [encode(tokenizer, rows, params.max_length) for rows in (train, validation)]
     trainer = make_trainer(params, runtime, model, tokenizer, data[0], data[1], seed, work)
-    last = max(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), default=None)
+    last = last_checkpoint(work)
     if last:
         print(f"seed {seed}: continues at {last.name}", flush=True)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -195,48 +193,33 @@ class Job:
     runtime: StudentRuntime
     seed: int
     trainset: str
-    out: str
+    folder: Path
+    work: Path
+    threads: int | None
     fingerprint: str
-    threads: int | None = None
 
 
 def run_job(job: Job) -> None:
-    """Train one seed into `<out>/seed<k>/`."""
+    """Train one seed into its folder."""
     if job.threads:
         torch.set_num_threads(job.threads)
     rows = [read_rows(Path(job.trainset) / f"{split}.jsonl") for split in ("train", "validation")]
-    work = Path(job.out) / f"work{job.seed}"
+    model, facts = train_seed(job.params, job.runtime, rows[0], rows[1], job.seed, job.work)
     if main_process():
-        stamp(make_dir(work), job.fingerprint)
-    model, facts = train_seed(job.params, job.runtime, rows[0], rows[1], job.seed, work)
-    if main_process():
-        with atomic_dir(Path(job.out) / f"seed{job.seed}") as folder:
+        with atomic_dir(job.folder) as folder:
             model.save_pretrained(folder)  # type: ignore[attr-defined]
             write_json(folder / "training.json", facts)
             stamp(folder, job.fingerprint)
-        shutil.rmtree(work)
         print(f"student seed {job.seed}: {facts}", flush=True)
 
 
 def run(params: Student, runtime: StudentRuntime, seeds: list[int], trainset: str | Path, out: str | Path) -> None:
     """Train every seed. What an earlier run finished is kept if nothing changed since."""
-    out = make_dir(out)
     code = [Path(__file__), Path(__file__).with_name("trainset.py")]
     inputs = [trainset, *([runtime.model] if Path(runtime.model).exists() else [])]
     now = fingerprint([params.model_dump(), runtime.model_dump()], inputs, code)
-    wanted = {f"{kind}{seed}" for seed in seeds for kind in ("seed", "work")}
-    if main_process():
-        for path in out.iterdir():
-            if path.name not in wanted or stamped(path) != now:
-                print(f"{path}: made with other parameters, inputs or code; starts over.", flush=True)
-                shutil.rmtree(path)
-    todo = [seed for seed in seeds if not (out / f"seed{seed}").exists()]
-    at_once = min(runtime.seeds_at_once, len(todo))
-    threads = 1 if at_once > 1 else None
-    jobs = [Job(params, runtime, seed, str(trainset), str(out), now, threads) for seed in todo]
-    if at_once > 1 and not launched():
-        with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool:
-            list(pool.map(run_job, jobs))
-    else:
-        for job in jobs:
-            run_job(job)
+
+    def job(seed: int, folder: Path, work: Path, threads: int | None) -> Job:
+        return Job(params, runtime, seed, str(trainset), folder, work, threads, now)
+
+    SeedRuns(Path(out), now, runtime.seeds_at_once).start(seeds, job, run_job)

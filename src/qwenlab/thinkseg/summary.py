@@ -1,8 +1,9 @@
 """The structured summary of a thinking, and what makes one good: the seed's V2 rules as a pydantic schema.
 
 Three key points; primary things (what the question is about) before secondary ones, at most four in all, each a
-category in a plain noun and what it looks like; emotions; one SAM3 phrase a thing, made from a listed thing. The
-schema is what the teacher is asked for, what the student's grammar is made from, and what every answer is checked by.
+category in a plain noun and what it looks like; emotions; one SAM3 phrase a thing, made from a listed thing, none
+twice. The schema is what the teacher is asked for, what the student's grammar is made from, and what every answer is
+checked by.
 """
 
 import json
@@ -86,6 +87,9 @@ class Summary(BaseModel):
             raise ValueError(f"{holes[0]!r} is a placeholder")
         if len(self.things) > MAX_THINGS:
             raise ValueError(f"{len(self.things)} things; expected at most {MAX_THINGS}")
+        said = [" ".join(phrase.lower().split()) for phrase in self.sam3_phrases]
+        if twice := [phrase for phrase in said if said.count(phrase) > 1]:
+            raise ValueError(f"SAM3 phrase {twice[0]!r} stands there twice; it finds all its things at once")
         for phrase in self.sam3_phrases:
             if not phrase.strip():
                 raise ValueError("an empty SAM3 phrase")
