@@ -106,9 +106,22 @@ def depth(tables: dict[str, Rows]) -> Figure:
     return figure
 
 
+def in_words(found: dict) -> str:
+    """Whether the latents helped, over all goals: more or fewer only where the interval leaves zero out."""
+    parts = []
+    for other in ("text", "pause"):
+        one = found[other]["all"]
+        share = "more than" if one["low"] > 0 else "less than" if one["high"] < 0 else "about as much as"
+        parts.append(f"{share} {other} ({one['diff']:+.3f})")
+    own = found["shuffled"]["all"]
+    read = f"Its own latents {'matter' if own['low'] > 0 else 'hardly matter'}: {own['diff']:+.3f} over another sample's"
+    return f"All goals: with latents it fixes {parts[0]} and {parts[1]}.\n{read}."
+
+
 def compare(found: dict) -> Figure:
-    """What the latent arm fixes more than another, with its 95% interval."""
-    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+    """What the latent arm fixes more than another, with its 95% interval, and in words."""
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    figure.suptitle(in_words(found), fontsize=9.5, color=INK)
     for axes, (goal, title) in zip(figure.subplots(1, 2, sharex=True, sharey=True), GOALS.items(), strict=True):
         for at, other in enumerate(reversed(PAIRS)):
             one = found[other][goal]
