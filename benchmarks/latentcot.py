@@ -25,7 +25,7 @@ from qwenlab.latentcot import latents as L
 from qwenlab.latentcot.checkpoint import Runtime
 from qwenlab.latentcot.decode import generate
 from qwenlab.latentcot.features import Features, encode_images, picture_key
-from qwenlab.latentcot.method import Method
+from qwenlab.latentcot.method import Method, direct
 from qwenlab.latentcot.precompute import states
 from qwenlab.latentcot.prompts import prompts
 from qwenlab.latentcot.ready import Ready, collator, encode, prepare
@@ -40,7 +40,7 @@ def one_pass(ready: Ready, batch: dict, method: Method, weight: float) -> None:
     done = L.run(ready.model, batch, method.latents, method.latent_norm, layers=True)
     ce = L.cross_entropy(ready.model, done.hidden, batch["ids"], batch["weight"])
     align = L.alignment(done.layers, batch["observed"], batch["teacher"], method.first_layer)
-    L.surrogate(ce, align, weight, done, direct=False).backward()
+    L.surrogate(ce, align, weight, done, direct("stage1-2", method)).backward()
 
 
 def gradient_gap(ready: Ready, teacher: dict, method: Method, weight: float) -> float:
@@ -53,7 +53,16 @@ def gradient_gap(ready: Ready, teacher: dict, method: Method, weight: float) -> 
         if way:
             way(double, collator(double, "stage1-2", method, teacher)(double.encoded), method, weight)
         else:
-            two_pass(double.model, double, "stage1-2", method, teacher, weight, False)
+            two_pass(
+                double.model,
+                double,
+                "stage1-2",
+                method,
+                teacher,
+                weight,
+                direct("stage1-2", method),
+                method.latent_norm,
+            )
         found.append({n: p.grad.clone() for n, p in double.model.named_parameters() if p.grad is not None})
     largest = max(float(value.abs().max()) for value in found[0].values())
     return max(float((value - found[1][name]).abs().max()) for name, value in found[0].items()) / largest
@@ -114,7 +123,16 @@ def measure(count: int, repeats: int) -> tuple[list[str], float]:
         (
             f"forward and backward of a stage 1-2 batch of {count}, one pass, against two passes a sample",
             lambda: one_pass(second, batch, method, weight),
-            lambda: two_pass(second.model, second, "stage1-2", method, teacher, weight, False),
+            lambda: two_pass(
+                second.model,
+                second,
+                "stage1-2",
+                method,
+                teacher,
+                weight,
+                direct("stage1-2", method),
+                method.latent_norm,
+            ),
             8.0,
         ),
         (f"decoding {count} samples in a batch, against one by one", lambda: decode(count), lambda: decode(1), 8.0),

@@ -42,8 +42,8 @@ def test_an_alignment_through_latents_alone_needs_detached_inputs(tmp_path):
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles/own.yaml").write_text("{}")
     for detach, only, wrong in ((True, True, False), (False, False, False), (False, True, True)):
-        text = f"profile: own\nmethod: {{{keys}, detach: {str(detach).lower()}, only_through_latents: {str(only).lower()}}}\n"
-        (tmp_path / "params.yaml").write_text(text)
+        both = f"detach: {detach}, only_through_latents: {only}".lower()
+        (tmp_path / "params.yaml").write_text(f"profile: own\nmethod: {{{keys}, {both}}}\n")
         if wrong:
             with pytest.raises(UserError, match="only_through_latents needs detach: true"):
                 load("method", Method, tmp_path)

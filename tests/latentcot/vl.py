@@ -47,6 +47,12 @@ def save_base(folder: Path) -> Path:
 
 def save_data(path: Path, count: int = 8, chained: float = 0.5) -> Path:
     """Scene samples in the seed's format."""
-    rows = make(Data(seed=3, train=count, test=1, right=0.3, chained=chained, named=0.4, auxiliary="repair"), count, chained, 3, False)
+    rows = make(
+        Data(seed=3, train=count, test=1, right=0.3, chained=chained, named=0.4, auxiliary="repair"),
+        count,
+        chained,
+        3,
+        False,
+    )
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path

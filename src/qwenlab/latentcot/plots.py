@@ -114,7 +114,9 @@ def in_words(found: dict) -> str:
         share = "more than" if one["low"] > 0 else "less than" if one["high"] < 0 else "about as much as"
         parts.append(f"{share} {other} ({one['diff']:+.3f})")
     own = found["shuffled"]["all"]
-    read = f"Its own latents {'matter' if own['low'] > 0 else 'hardly matter'}: {own['diff']:+.3f} over another sample's"
+    read = (
+        f"Its own latents {'matter' if own['low'] > 0 else 'hardly matter'}: {own['diff']:+.3f} over another sample's"
+    )
     return f"All goals: with latents it fixes {parts[0]} and {parts[1]}.\n{read}."
 
 
