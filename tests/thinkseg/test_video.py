@@ -126,7 +126,7 @@ def test_a_video_of_no_frames_is_refused(tmp_path: Path):
 
 
 def test_a_video_is_written_the_same_twice(tmp_path: Path):
-    """Metrics hang on the pixels that come back; x264's macroblock tree made one run in three differ."""
+    """Metrics hang on the pixels that come back; with x264's macroblock tree runs differed."""
     rng = np.random.default_rng(0)
     noisy = [np.clip(frame[:, :64].astype(int) + rng.integers(0, 40, (48, 64, 3)), 0, 255) for frame in frames(24)]
     written = []

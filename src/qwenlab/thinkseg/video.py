@@ -141,7 +141,7 @@ def write_video(
                 stream.height, stream.width = pixels.shape[:2]
                 stream.pix_fmt = "yuv420p"
                 # One thread: with more, the bits depend on the number of cores of the machine. And no macroblock
-                # tree: x264's, on small pictures, reads memory that it never wrote, so two runs differed.
+                # tree: with it, on small pictures, two runs of the same x264 wrote different bits.
                 stream.options = {"crf": str(crf), "threads": "1", "x264-params": "mbtree=0"}
                 if sound is not None:
                     voice = container.add_stream("aac", rate=rate, layout="mono")
